@@ -1,0 +1,34 @@
+# make demo · make test · make check · make lock: each sets up what it needs.
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+LOCK := envs/requirements.lock
+READY := .venv/.ready
+
+.PHONY: demo test check lock clean-demo
+
+demo: $(READY)
+	$(BIN)/snakemake --cores $(CORES) all
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+# Resolve the versions anew. The lock names no index, so it installs from whichever index is set up.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --upgrade --quiet --no-header -o $(LOCK)
+
+# uv comes first, by pip, at the version and hashes of the lock; it then installs the rest.
+# Bytecode is compiled once here, or every job would compile torch's imports again.
+$(READY): $(LOCK) pyproject.toml
+	$(PYTHON) -m venv .venv
+	sed -n '/^uv==/,/# via/p' $(LOCK) | $(BIN)/python -m pip install --quiet --require-hashes -r /dev/stdin
+	VIRTUAL_ENV=$(CURDIR)/.venv UV_COMPILE_BYTECODE=1 $(BIN)/uv pip sync --quiet --require-hashes $(LOCK)
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,19 @@
+"""Shared pieces of the tests."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DEMO = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def demo():
+    """Return a copy of the demo's configuration that a test may change."""
+    return copy.deepcopy(DEMO)

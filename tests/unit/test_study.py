@@ -1,0 +1,195 @@
+"""A study is validated before anything runs, and asks for the runs that its experiments need."""
+
+import json
+
+import pytest
+import yaml
+from maskalign.identity import values_hash
+from maskalign.schema import refuse_duplicate_keys
+from maskalign.study import Study, StudyError, full_rounds, load
+
+
+def put(config, key, value):
+    """Set a dotted key; a number is an index of a list."""
+    *path, last = [int(p) if p.isdigit() else p for p in key.split("/")]
+    for part in path:
+        config = config[part]
+    if value is KeyError:
+        del config[last]
+    else:
+        config[last] = value
+
+
+E = "experiments/cifar10"
+T = "training/resnet20"
+BAD = [
+    ("study", KeyError, "study file: key 'study' is missing"),
+    ("study", "../elsewhere", "study: '../elsewhere' is not allowed; A name of lower-case"),
+    ("study", "a b", "study: 'a b' is not allowed; A name of lower-case"),
+    ("studdy", 1, "study file: unknown key 'studdy'; allowed are study, protocol,"),
+    ("protocol", "mine", "protocol: 'mine' is not allowed, must be one of paper"),
+    ("experiments", {}, "experiments: must not be empty"),
+    ("experiments", [], "experiments: [] is not allowed, must be object"),
+    (f"{E}/epochz", 3, "experiments.cifar10: unknown key 'epochz'; allowed are dataset,"),
+    (f"{E}/pairs", 0, "experiments.cifar10.pairs: 0 is not allowed, must be at least 1"),
+    (f"{E}/pairs", "two", "experiments.cifar10.pairs: 'two' is not allowed, must be integer"),
+    (f"{E}/pairs", True, "experiments.cifar10.pairs: True is not allowed, must be integer"),
+    (f"{E}/sparsities", [], "experiments.cifar10.sparsities: must not be empty"),
+    (
+        f"{E}/sparsities",
+        [0.5, 1.2],
+        "experiments.cifar10.sparsities[1]: 1.2 is not allowed, must be above 0 and below 1",
+    ),
+    (f"{E}/sparsities", [0.8, 0.8], "experiments.cifar10.sparsities: [0.8, 0.8] names a value"),
+    (f"{E}/widths", [0], "experiments.cifar10.widths[0]: 0 is not allowed, must be above 0"),
+    (f"{E}/rewind_epochs", [-1], "experiments.cifar10.rewind_epochs[0]: -1 is not allowed"),
+    (
+        f"{E}/rewind_epochs",
+        [8],
+        "experiments.cifar10.rewind_epochs: 8 is not allowed, must be at most 7 "
+        "(training.resnet20.dense.epochs is 8)",
+    ),
+    (
+        f"{E}/rewind_epochs",
+        [3],
+        "experiments.cifar10.rewind_epochs: no checkpoint is kept at epoch 3; add it to "
+        "training.resnet20.keep_epochs, now [0, 1, 4]",
+    ),
+    (f"{E}/methods", ["lottery"], "experiments.cifar10.methods[0]: 'lottery' is not allowed"),
+    (f"{E}/dataset", "cifar", "experiments.cifar10.dataset: 'cifar' is not defined, must be one"),
+    (f"{E}/model", "vgg", "experiments.cifar10.model: 'vgg' is not defined, must be one of"),
+    (f"{E}/training", "x", "experiments.cifar10.training: 'x' is not defined, must be one of"),
+    (
+        f"{E}/early_matching/matching_epochs",
+        [9],
+        "experiments.cifar10.early_matching.matching_epochs: 9 is not allowed, must be at most 8",
+    ),
+    (f"{E}/diversity/members", 1, "experiments.cifar10.diversity.members: 1 is not allowed"),
+    (f"{T}/dense/epochs", 0, "training.resnet20.dense.epochs: 0 is not allowed, must be at least"),
+    (f"{T}/dense/lr", "5e-4", "training.resnet20.dense.lr: '5e-4' is not allowed, must be number"),
+    (f"{T}/dense", KeyError, "training.resnet20: key 'dense' is missing"),
+    (f"{T}/keep_epochs", [0, 99], "training.resnet20.keep_epochs: 99 is beyond the 8 dense"),
+    (f"{T}/imp/fraction", 1, "training.resnet20.imp.fraction: 1 is not allowed, must be above 0"),
+    (f"{T}/precision", "fp8", "training.resnet20.precision: 'fp8' is not allowed, must be one"),
+    ("datasets/mnist/source", "cifra", "datasets.mnist.source: 'cifra' is not allowed, must be"),
+    ("datasets/mnist/std", [0], "datasets.mnist.std[0]: 0 is not allowed, must be above 0"),
+    ("datasets/mnist/std", [1, 1], "datasets.mnist.std: must have as many entries as"),
+    ("datasets/mnist/path", "/tmp", "datasets.mnist.path: is for source imagefolder"),
+    ("models/vgg11/architecture", "vgg", "models.vgg11.architecture: 'vgg' is not allowed"),
+    ("artefacts/tables/table_5", {}, "artefacts.tables: 'table_5' is not allowed"),
+    (
+        "artefacts/tables/table_05/shows/0/model",
+        "resnet50",
+        "artefacts.tables.table_05.shows[0]: no experiment trains resnet50 on mnist",
+    ),
+    ("artefacts/figures/figure_05/shows", KeyError, "artefacts.figures.figure_05: key 'shows' is"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "line"), BAD, ids=[f"{k}={v}" for k, v, _ in BAD])
+def test_bad_study_gives_one_line_that_names_key_and_rule(demo, key, value, line):
+    put(demo, key, value)
+    with pytest.raises(StudyError) as error:
+        Study(demo)
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+def test_duplicate_experiment_names_are_refused(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("experiments:\n  a: {x: 1}\n  b: {x: 1}\n  a: {x: 2}\n")
+    with pytest.raises(StudyError, match=r"study.yaml, line 4: key 'a' is given twice"):
+        refuse_duplicate_keys(file)
+
+
+def test_same_runs_with_other_values_are_refused(demo):
+    demo["training"]["other"] = demo["training"]["resnet20"] | {"batch_size": 32}
+    demo["experiments"]["again"] = demo["experiments"]["cifar10"] | {"training": "other"}
+    with pytest.raises(StudyError, match=r"same runs as experiments\.cifar10 but other values of"):
+        Study(demo)
+
+
+def test_loading_leaves_the_configuration_as_it_was(demo):
+    before = json.dumps(demo)
+    load(demo)
+    assert json.dumps(demo) == before
+
+
+def test_every_parent_is_a_run_and_paths_are_unique(demo):
+    study = Study(demo)
+    assert study.runs.path.is_unique
+    for run in study.runs.to_dict("records"):
+        for parents in run["parents"].values():
+            for path in [parents] if isinstance(parents, str) else parents or []:
+                assert study.run(path)
+
+
+def test_shared_runs_are_trained_once(demo):
+    """One dense model a seed, whatever the sparsities; one IMP prefix for all of them."""
+    study = Study(demo)
+    runs = study.runs[(study.runs.dataset == "mnist") & (study.runs.model == "resnet20")]
+    thin = runs[runs.width == 1]
+    # Two pairs and five members: seeds 0 to 5.
+    assert sorted(thin[thin.stage == "dense"].init_seed) == [0, 1, 2, 3, 4, 5]
+    chain = thin[(thin.stage == "imp_round") & (thin.mask_seed == 0)]
+    assert sorted(chain["round"]) == [1, 2, 3]
+
+
+def test_another_sparsity_changes_no_run_that_exists(demo):
+    before = {r["path"]: r["values"] for r in Study(demo).runs.to_dict("records")}
+    demo["experiments"]["cifar10"]["sparsities"] = [0.8, 0.9, 0.95]
+    after = {r["path"]: r["values"] for r in Study(demo).runs.to_dict("records")}
+    assert before.items() <= after.items()
+    assert len(after) > len(before)
+
+
+def test_b_depends_neither_on_a_nor_on_the_sparsity(demo):
+    study = Study(demo)
+    for run in study.runs[study.runs.stage == "dense"].to_dict("records"):
+        assert run["values"]["init_seed"] == run["init_seed"]
+        assert not {"mask_seed", "sparsity", "imp", "matching"} & run["values"].keys()
+
+
+def test_pairs_share_no_model(demo):
+    study = Study(demo)
+    runs = study.runs[(study.runs.stage == "interpolation") & (study.runs.width == 1)]
+    for _, group in runs.groupby(["dataset", "model"]):
+        seeds = [*group.mask_seed, *group.init_seed]
+        assert len(seeds) == len(set(seeds))
+
+
+def test_titles_do_not_change_what_determines_a_run(demo):
+    before = [values_hash(v) for v in Study(demo).runs["values"]]
+    demo["datasets"]["mnist"]["title"] = demo["models"]["resnet20"]["title"] = "another"
+    assert [values_hash(v) for v in Study(demo).runs["values"]] == before
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "fraction", "rounds"),
+    [
+        (0.8, 0.2, 7),
+        (0.9, 0.2, 10),
+        (0.95, 0.2, 13),
+        (0.97, 0.2, 15),
+        (0.75, 0.5, 1),
+        (0.1, 0.2, 0),
+    ],
+)
+def test_full_rounds_stop_short_of_the_target(sparsity, fraction, rounds):
+    levels = full_rounds(sparsity, fraction)
+    assert len(levels) == rounds
+    assert all(level < sparsity - 1e-9 for level in levels)
+    assert 1 - (1 - fraction) ** (rounds + 1) >= sparsity - 1e-9
+
+
+def test_every_key_of_the_schema_is_described():
+    from maskalign.schema import SCHEMA
+
+    def visit(schema, key):
+        for name, part in schema.get("properties", {}).items():
+            assert "description" in part or "$ref" in part, f"{key}.{name}"
+            visit(part, f"{key}.{name}")
+        for name, part in schema.get("$defs", {}).items():
+            visit(part, name)
+
+    visit(yaml.safe_load(SCHEMA.read_text()), "study")

@@ -1,0 +1,218 @@
+"""Validation of a study's configuration: every complaint is one line that names the key."""
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+SCHEMA = Path(__file__).parents[1] / "schemas" / "study.schema.yaml"
+
+
+class StudyError(ValueError):
+    """A configuration that is not a study; the message is one line for the user."""
+
+
+def validate(config: dict[str, Any]) -> dict[str, Any]:
+    """Return ``config`` with every default filled in.
+
+    Raises:
+        StudyError: one line that names the key, the value and what is allowed.
+    """
+    config = copy.deepcopy(dict(config))
+    errors = list(_validator().iter_errors(config))
+    if errors:
+        raise StudyError(_explain(min(errors, key=lambda e: (len(e.path), str(list(e.path))))))
+    _check_references(config)
+    return config
+
+
+def refuse_duplicate_keys(file: Path) -> None:
+    """Raise StudyError if a mapping of a YAML file names a key twice, which YAML readers accept."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            yaml.load(stream, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{file}: {' '.join(str(error).split())}") from None
+
+
+def keep_epochs(config: dict[str, Any], recipe: str) -> list[int]:
+    """Return the epochs before the last at which ``recipe`` keeps a dense checkpoint."""
+    asked = config["training"][recipe]["keep_epochs"]
+    last = config["training"][recipe]["dense"]["epochs"]
+    if asked is not None:
+        return sorted({*asked} - {last})
+    early = {
+        epoch
+        for e in config["experiments"].values()
+        if e["training"] == recipe and "early_matching" in e
+        for epoch in e["early_matching"]["matching_epochs"]
+    }
+    return sorted({*range(0, last // 2 + 1, 5), *early} - {last})
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, with duplicate keys refused."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise StudyError(
+                    f"{self.name}, line {key.start_mark.line + 1}: key '{name}' is given twice"
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+@functools.cache
+def _validator() -> jsonschema.protocols.Validator:
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    base = jsonschema.Draft202012Validator
+
+    def properties(validator, subschemas, instance, parent):
+        # Defaults are filled in before the values are checked, so a default is checked too.
+        if isinstance(instance, dict):
+            for name, subschema in subschemas.items():
+                if "default" in subschema:
+                    instance.setdefault(name, copy.deepcopy(subschema["default"]))
+        yield from base.VALIDATORS["properties"](validator, subschemas, instance, parent)
+
+    return jsonschema.validators.extend(base, {"properties": properties})(schema)
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """Return one line for one violation of the schema."""
+    key = _key(error.absolute_path)
+    rule, value, allowed = error.validator, error.instance, error.validator_value
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    match rule:
+        case "additionalProperties":
+            known = error.schema.get("properties", {})
+            extra = ", ".join(sorted(repr(k) for k in value if k not in known))
+            return f"{key}: unknown key {extra}; allowed are {', '.join(known)}"
+        case "required":
+            missing = [k for k in allowed if k not in value]
+            return f"{key}: key '{missing[0]}' is missing"
+        case "type":
+            kinds = [allowed] if isinstance(allowed, str) else allowed
+            hint = ""
+            if {"number", "integer"} & set(kinds) and isinstance(value, str):
+                hint = "; YAML reads 5e-4 as text, write 5.0e-4 or 0.0005"
+            return f"{key}: {shown} is not allowed, must be {' or '.join(kinds)}{hint}"
+        case "enum":
+            return f"{key}: {shown} is not allowed, must be one of {', '.join(map(str, allowed))}"
+        case "minItems" | "minProperties" | "minLength":
+            return f"{key}: must not be empty"
+        case "uniqueItems":
+            return f"{key}: {shown} names a value twice"
+        case "exclusiveMinimum" | "exclusiveMaximum" | "minimum" | "maximum":
+            return f"{key}: {shown} is not allowed, must be {_bounds(error.schema)}"
+        case "pattern" | "maxLength":
+            text = error.schema.get("description", f"must match {error.schema.get('pattern')}")
+            return f"{key}: {shown} is not allowed; {text}"
+        case _:
+            return f"{key}: {' '.join(error.message.split())}"
+
+
+def _key(path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".") or "study file"
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    signs = {
+        "exclusiveMinimum": "above",
+        "minimum": "at least",
+        "exclusiveMaximum": "below",
+        "maximum": "at most",
+    }
+    return " and ".join(f"{sign} {schema[rule]}" for rule, sign in signs.items() if rule in schema)
+
+
+# -- what a schema cannot say: names and epochs that must exist ----------------------------------
+
+
+def _check_references(config: dict[str, Any]) -> None:
+    for name, recipe in config["training"].items():
+        last = recipe["dense"]["epochs"]
+        for epoch in recipe["keep_epochs"] or []:
+            if epoch > last:
+                raise StudyError(
+                    f"training.{name}.keep_epochs: {epoch} is beyond the {last} dense epochs"
+                )
+    for name, dataset in config["datasets"].items():
+        _check_dataset(f"datasets.{name}", dataset)
+    for name, experiment in config["experiments"].items():
+        key = f"experiments.{name}"
+        for part, table in (("dataset", "datasets"), ("model", "models"), ("training", "training")):
+            _known(f"{key}.{part}", experiment[part], config[table])
+        last = config["training"][experiment["training"]]["dense"]["epochs"]
+        kept = keep_epochs(config, experiment["training"])
+        for where, epochs, latest in _epochs(experiment):
+            for epoch in epochs:
+                limit = last - 1 if latest == "before" else last
+                if epoch > limit:
+                    raise StudyError(
+                        f"{key}.{where}: {epoch} is not allowed, must be at most {limit} "
+                        f"(training.{experiment['training']}.dense.epochs is {last})"
+                    )
+                if epoch not in (*kept, last):
+                    raise StudyError(
+                        f"{key}.{where}: no checkpoint is kept at epoch {epoch}; add it to "
+                        f"training.{experiment['training']}.keep_epochs, now {kept}"
+                    )
+    _check_artefacts(config)
+
+
+def _check_dataset(key: str, dataset: dict[str, Any]) -> None:
+    if len(dataset["mean"]) != len(dataset["std"]):
+        raise StudyError(f"{key}.std: must have as many entries as {key}.mean")
+    if (dataset["source"] == "imagefolder") != (dataset["path"] is not None):
+        raise StudyError(f"{key}.path: is for source imagefolder, which needs it")
+    folder = dataset["source"] in ("imagefolder", "mnist5k-folder")
+    if folder and (dataset["compose"] != 1 or dataset["crop_padding"]):
+        raise StudyError(
+            f"{key}: compose and crop_padding are not for image folders, whose training images "
+            "are cropped at random sizes"
+        )
+
+
+def _epochs(experiment: dict[str, Any]):
+    """Yield (key, epochs, 'before' or 'until' the last dense epoch) for all epochs of one."""
+    yield "rewind_epochs", experiment["rewind_epochs"], "before"
+    for part in ("early_matching", "diversity", "landscape"):
+        if part in experiment:
+            yield f"{part}.rewind_epoch", [experiment[part]["rewind_epoch"]], "before"
+    if "early_matching" in experiment:
+        matching = experiment["early_matching"]["matching_epochs"]
+        yield "early_matching.matching_epochs", matching, "until"
+
+
+def _check_artefacts(config: dict[str, Any]) -> None:
+    trained = {(e["dataset"], e["model"]) for e in config["experiments"].values()}
+    for part in ("tables", "figures"):
+        for name, artefact in config["artefacts"].get(part, {}).items():
+            key = f"artefacts.{part}.{name}"
+            if artefact["kind"] in ("toy", "procedure"):
+                continue
+            if "shows" not in artefact:
+                raise StudyError(f"{key}: key 'shows' is missing")
+            for i, selection in enumerate(artefact["shows"]):
+                _known(f"{key}.shows[{i}].dataset", selection["dataset"], config["datasets"])
+                _known(f"{key}.shows[{i}].model", selection["model"], config["models"])
+                if (selection["dataset"], selection["model"]) not in trained:
+                    raise StudyError(
+                        f"{key}.shows[{i}]: no experiment trains {selection['model']} "
+                        f"on {selection['dataset']}"
+                    )
+
+
+def _known(key: str, name: str, table: dict[str, Any]) -> None:
+    if name not in table:
+        raise StudyError(f"{key}: '{name}' is not defined, must be one of {', '.join(table)}")

@@ -1,0 +1,96 @@
+"""Networks that the library has never seen, for tests of the derived symmetry."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation: channels gated by their own means."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.down, self.up = nn.Linear(channels, 4), nn.Linear(4, channels)
+
+    def forward(self, x):
+        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3))))))
+        return x * gate.view(gate.shape[0], gate.shape[1], 1, 1)
+
+
+class PreActivation(nn.Module):
+    """A residual net of another kind: pre-activation, depthwise convolution, gate, flatten."""
+
+    def __init__(self, channels: int = 12):
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, 10, 3, padding=1)
+        self.depthwise = nn.Conv2d(10, 10, 3, padding=1, groups=10)
+        self.back = nn.Conv2d(10, channels, 1)
+        self.gate = Gate(channels)
+        self.head = nn.Linear(4 * channels, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.gate(self.back(F.silu(self.depthwise(self.conv(F.relu(self.norm(x)))))))
+        return self.head(torch.flatten(F.adaptive_avg_pool2d(F.gelu(x), 2), 1))
+
+
+class MLP(nn.Module):
+    """Layer norm, one layer used twice, and a residual connection around it."""
+
+    def __init__(self, inputs: int = 768):
+        super().__init__()
+        self.first, self.norm = nn.Linear(inputs, 20), nn.LayerNorm(20)
+        self.twice, self.narrow, self.last = nn.Linear(20, 20), nn.Linear(20, 9), nn.Linear(9, 3)
+
+    def forward(self, x):
+        x = F.silu(self.norm(self.first(x.flatten(1))))
+        x = x + self.twice(self.twice(x))
+        return self.last(torch.relu_(self.narrow(x)))
+
+
+class Refused(nn.Module):
+    """One way each to build a network whose symmetry is not derived."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.how = how
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.grouped = nn.Conv2d(4, 4, 1, groups=2)
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.scale = nn.Parameter(torch.ones(1, 4, 1, 1))
+
+    def forward(self, x):
+        y = self.conv(x)
+        match self.how:
+            case "concat":
+                return torch.cat([y, y], 1)
+            case "grouped":
+                return self.grouped(y)
+            case "transpose":
+                return y.transpose(1, 2)
+            case "control flow":
+                return y if y.sum() > 0 else -y
+            case "parameter":
+                return y * self.scale
+            case "several outputs":
+                return y.chunk(2, 1)[0]
+            case "weights without a rule":
+                y = y.flatten(2).permute(2, 0, 1)
+                return self.attention(y, y, y)[0]
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter and buffer a generic value; return the model in float64, eval mode."""
+    g = torch.Generator().manual_seed(seed)
+    model = model.double().eval()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.copy_(torch.rand(tensor.shape, generator=g) + 0.5)
+        elif tensor.is_floating_point():
+            scale = 0.3 if tensor.ndim == 1 else (2 / tensor[0].numel()) ** 0.5
+            tensor.copy_(scale * torch.randn(tensor.shape, generator=g, dtype=torch.double))
+            if "norm." in name or "bn" in name:  # scales near 1, and few channels never active
+                tensor.add_(1.0)
+    return model

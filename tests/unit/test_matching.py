@@ -1,0 +1,161 @@
+"""Matching: recovers shuffles, equals the layer-by-layer procedure, disturbs nothing."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from maskalign import matching, models
+from maskalign.matching import Correlation, match_activations, match_weights, solve
+from maskalign.symmetry import derive, permute, shuffled
+from nets import MLP, PreActivation, randomise
+
+IMAGE = torch.zeros(2, 3, 16, 16, dtype=torch.double)
+NETS = {
+    "resnet20": lambda: models.ResNet20(10, blocks=(2, 1, 1), channels=6),
+    "vgg11": lambda: models.VGG11(10, plan=(6, "M", 8, 8, "M"), image_size=16),
+    "resnet50": lambda: models.resnet50(10, layers=(2, 1, 1, 1), channels=4),
+    "pre-activation": PreActivation,
+    "mlp": MLP,
+}
+
+
+def batches(seed=0, count=3, size=40):
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, 3, 16, 16, generator=g, dtype=torch.double) for _ in range(count)]
+
+
+@pytest.fixture(params=NETS)
+def pair(request):
+    torch.manual_seed(0)
+    a, b = (randomise(NETS[request.param](), seed) for seed in (1, 2))
+    return derive(a, IMAGE), a, b
+
+
+def spread(symmetry, net, which="last"):
+    """Return for each group the standard deviation of its channels, the least of all taps."""
+    outputs = [symmetry.tapped(net, which)(x) for x in batches()]
+    found = {}
+    for g, group in enumerate(symmetry.groups):
+        taps = [
+            torch.cat(z).transpose(0, 1).flatten(1)
+            for z in zip(*(o[g] for o in outputs), strict=True)
+        ]
+        found[group.name] = torch.stack([z.std(1) for z in taps]).amin(0).detach()
+    return found
+
+
+@pytest.mark.parametrize("which", ["first", "last", "all"])
+def test_a_shuffled_copy_is_recovered(pair, which, monkeypatch):
+    # The published epsilon favours channels that vary much: without it a copy scores 1.
+    monkeypatch.setattr(matching, "EPSILON", 1e-12)
+    symmetry, a, _ = pair
+    perms = shuffled(symmetry, torch.Generator().manual_seed(5))
+    copied = copy.deepcopy(a)
+    copied.load_state_dict(permute(symmetry, perms, a.state_dict()))
+    found, scores = match_activations(symmetry, a, copied, batches(), which)
+    stds = spread(symmetry, copied, which)
+    images = torch.cat(batches())
+    ours, theirs = (symmetry.tapped(net, which)(images) for net in (a, copied))
+    compared = 0
+    for group, x, y in zip(symmetry.groups, ours, theirs, strict=True):
+        clear = stds[group.name] > 1e-3
+        right = found[group.name] == perms[group.name]
+        # Two channels that fire on the same single image cannot be told apart.
+        matched = x[0][:, found[group.name]].transpose(0, 1).flatten(1).detach()
+        wanted = y[0].transpose(0, 1).flatten(1).detach()
+        for i in torch.nonzero(clear & ~right).flatten().tolist():
+            assert np.corrcoef(matched[i], wanted[i])[0, 1] > 1 - 1e-9, (group.name, i)
+        compared += int((clear & right).sum())
+    assert compared > sum(group.size for group in symmetry.groups) / 2
+    assert max(scores.values()) <= 1 + 1e-6
+
+
+def test_weight_matching_recovers_a_shuffled_copy(pair):
+    symmetry, a, _ = pair
+    perms = shuffled(symmetry, torch.Generator().manual_seed(5))
+    shuffled_weights = permute(symmetry, perms, a.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    found = match_weights(symmetry, a.state_dict(), shuffled_weights, generator)
+    matched = permute(symmetry, found, a.state_dict())
+    close = [torch.allclose(matched[k], v) for k, v in shuffled_weights.items()]
+    assert all(close)
+
+
+def test_one_joint_pass_equals_matching_layer_by_layer(pair):
+    """The textbook procedure: match a group, permute A by it, run again, match the next."""
+    symmetry, a, b = pair
+    joint, _ = match_activations(symmetry, a, b, batches())
+    dead_a, dead_b = (spread(symmetry, net) for net in (a, b))
+    current = copy.deepcopy(a)
+    images = torch.cat(batches())
+    for g, group in enumerate(symmetry.groups):
+        zs = []
+        for net in (b, current):
+            z = symmetry.tapped(net)(images)[g][0].transpose(0, 1).flatten(1).detach().numpy()
+            zs.append(z)
+        size = group.size
+        score = np.zeros((size, size))
+        for i in range(size):
+            for j in range(size):
+                p, q = zs[0][i], zs[1][j]
+                if p.std() > 0 and q.std() > 0:
+                    covariance = ((p - p.mean()) * (q - q.mean())).mean()
+                    score[i, j] = covariance / (p.std() * q.std() + 1e-4)
+        step = {other.name: torch.arange(other.size) for other in symmetry.groups}
+        step[group.name] = solve(torch.from_numpy(score))
+        current.load_state_dict(permute(symmetry, step, current.state_dict()))
+        ours, theirs = joint[group.name], step[group.name]
+        tied = (dead_b[group.name] == 0) | (
+            (dead_a[group.name][ours] == 0) & (dead_a[group.name][theirs] == 0)
+        )
+        assert bool(((ours == theirs) | tied).all()), group.name
+
+
+def test_correlation_equals_numpy_whatever_the_batches_and_the_offset():
+    g = torch.Generator().manual_seed(0)
+    b, a = (torch.randn(60, 5, 3, generator=g) + 1000.0 for _ in range(2))
+    expected = np.corrcoef(*(z.double().transpose(0, 1).flatten(1).numpy() for z in (b, a)))[:5, 5:]
+    for sizes in ([60], [7, 13, 40], [1] * 60):
+        correlation = Correlation()
+        for x, y in zip(b.split(sizes), a.split(sizes), strict=True):
+            correlation.update(x, y)
+        assert np.allclose(correlation.matrix().numpy(), expected, atol=1e-3)
+
+
+def test_constant_and_broken_channels_score_zero_and_are_still_assigned():
+    g = torch.Generator().manual_seed(0)
+    b, a = (torch.randn(50, 4, generator=g) for _ in range(2))
+    b[:, 1] = 3.0
+    a[:, 2] = float("nan")
+    correlation = Correlation()
+    correlation.update(b, a)
+    score = correlation.matrix()
+    assert torch.isfinite(score).all()
+    assert (score[1] == 0).all()
+    assert (score[:, 2] == 0).all()
+    assert sorted(solve(score).tolist()) == [0, 1, 2, 3]
+
+
+def test_solve_puts_at_place_i_the_channel_of_a_most_like_bs():
+    score = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.8, 0.7], [0.5, 0.0, 0.0]])
+    assert solve(score).tolist() == [1, 2, 0]
+
+
+def test_matching_leaves_both_networks_as_they_are(pair):
+    symmetry, a, b = pair
+    a.train()
+    before = [copy.deepcopy(net.state_dict()) for net in (a, b)]
+    hooks = [len(m._forward_hooks) for net in (a, b) for m in net.modules()]
+    match_activations(symmetry, a, b, batches(count=1))
+    for net, old in zip((a, b), before, strict=True):
+        assert all(torch.equal(v, old[k]) for k, v in net.state_dict().items())
+    assert hooks == [len(m._forward_hooks) for net in (a, b) for m in net.modules()]
+    assert a.training
+    assert not b.training
+
+
+def test_matching_on_nothing_is_refused():
+    model = models.VGG11(3, plan=(6, "M"), image_size=16).double()
+    with pytest.raises(ValueError, match="nothing to match on"):
+        match_activations(derive(model, IMAGE), model, model, [])

@@ -1,0 +1,106 @@
+"""The architectures have the published shapes, and the same classes give thinner ones."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchvision
+from maskalign import models
+from maskalign.models import build, prunable
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_resnet20_has_twenty_layers_and_3x3_shortcuts():
+    net = models.ResNet20(10)
+    main = [n for n in prunable(net) if "conv" in n or "linear" in n]
+    assert len(main) == 20
+    shortcuts = {n: p.shape for n, p in net.named_parameters() if "shortcut.0" in n}
+    assert {n: tuple(s[2:]) for n, s in shortcuts.items()} == {
+        "stages.1.0.shortcut.0.weight": (3, 3),
+        "stages.2.0.shortcut.0.weight": (3, 3),
+    }
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert net.linear.weight.shape == (10, 64)
+
+
+@pytest.mark.parametrize("width", [1, 4, 8, 16])
+def test_width_multiplies_every_hidden_channel(width):
+    net = models.ResNet20(10, width)
+    assert net.conv1.weight.shape == (16 * width, 3, 3, 3)
+    assert net.linear.weight.shape == (10, 64 * width)
+
+
+def test_vgg11_has_biases_no_norm_and_one_linear_layer():
+    net = models.VGG11(10)
+    convolutions = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [64, 128, 256, 256, 512, 512, 512, 512]
+    assert all(m.bias is not None for m in convolutions)
+    assert not [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert net.linear.weight.shape == (10, 512)
+
+
+def test_resnet50_is_torchvisions():
+    assert parameters(models.resnet50(1000)) == 25_557_032
+    ours, theirs = models.resnet50(7, 2), torchvision.models.wide_resnet50_2(num_classes=7)
+    shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+def test_thin_resnet50_is_the_same_class_with_fewer_channels():
+    net = models.resnet50(10, in_channels=1, layers=(1, 1, 1, 1), channels=8)
+    assert isinstance(net, torchvision.models.ResNet)
+    assert net.conv1.weight.shape == (8, 1, 7, 7)
+    assert net(torch.zeros(2, 1, 24, 24)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("name", "skipped"), [("resnet20", 2), ("vgg11", 0), ("resnet50", 4)])
+def test_every_weight_but_shortcuts_is_prunable(name, skipped):
+    net = build(name, classes=10, image_size=32, in_channels=3, width=1)
+    weights = [n for n, p in net.named_parameters() if p.ndim > 1]
+    assert len(weights) - len(prunable(net)) == skipped
+    assert prunable(net, exclude=[]) == weights
+
+
+def test_initialisation_follows_the_global_seed():
+    nets = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        nets.append(build("vgg11", classes=3, image_size=8, in_channels=1, width=1, plan=[4, "M"]))
+    assert torch.equal(nets[0].linear.weight, nets[1].linear.weight)
+    assert not torch.equal(nets[0].linear.weight, nets[2].linear.weight)
+
+
+def test_a_dotted_path_builds_a_network_of_the_users_own():
+    made = build("test_models:own", classes=3, image_size=16, in_channels=3, width=2, depth=1)
+    assert made.out_features == 3
+    assert made.in_features == 2 * 16
+
+
+def own(classes, width, image_size, depth):
+    assert depth == 1
+    return torch.nn.Linear(width * image_size, classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "line"),
+    [
+        ("vgg19", {}, "no architecture 'vgg19'"),
+        ("nowhere.nets:f", {}, "no architecture 'nowhere.nets:f' (No module named 'nowhere')"),
+        ("math:nothing", {}, "no architecture 'math:nothing' (module 'math' has no attribute"),
+        ("resnet20", {"depth": 3}, "model resnet20: "),
+        ("vgg11", {"plan": [4, "M", "M", "M", "M"]}, "images of 8 pixels are too small"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_by_one_line(name, options, line):
+    with pytest.raises(ValueError) as error:
+        build(name, classes=3, image_size=8, in_channels=1, width=1, **options)
+    assert str(error.value).startswith(line)
+
+
+def test_torchvision_is_only_imported_for_resnet50():
+    code = "import sys, maskalign.stages; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

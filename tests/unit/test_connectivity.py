@@ -1,0 +1,118 @@
+"""Interpolation, barriers, batch-norm reset, REPAIR and the plane."""
+
+import pytest
+import torch
+from maskalign import connectivity as c
+from torch import nn
+
+
+def cnn(norm: bool, seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    norms = [nn.BatchNorm2d(6), nn.BatchNorm2d(8)] if norm else [nn.Identity(), nn.Identity()]
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        norms[0],
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3),
+        norms[1],
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32, 3),
+    )
+    return net.eval()
+
+
+def images():
+    g = torch.Generator().manual_seed(7)
+    return [torch.randn(16, 1, 6, 6, generator=g) for _ in range(4)]
+
+
+def loss(net):
+    with torch.no_grad():
+        return [{"split": "test", "loss": float(net(images()[0]).square().mean()), "error": 0.0}]
+
+
+def test_ends_of_the_line_are_the_models():
+    a, b = cnn(True, 0).state_dict(), cnn(True, 1).state_dict()
+    for end, alpha in ((a, 0.0), (b, 1.0)):
+        merged = c.interpolate(a, b, alpha)
+        assert all(torch.equal(merged[k], end[k]) for k in end if end[k].is_floating_point())
+
+
+def test_barrier_is_measured_above_the_line_between_the_ends():
+    assert c.barrier([0, 0.5, 1], [1.0, 5.0, 3.0]) == pytest.approx(3.0)
+    assert c.barrier([0, 0.5, 1], [1.0, 1.5, 3.0]) == 0
+
+
+def test_reset_estimates_the_statistics_of_the_data():
+    net = cnn(True, 0)
+    c.reset_batch_norm(net, images())
+    with torch.no_grad():
+        outputs = torch.stack([net[0](x) for x in images()])
+    assert torch.allclose(net[1].running_mean, outputs.mean((0, 1, 3, 4)), atol=1e-5)
+    variances = torch.stack([o.var((0, 2, 3)) for o in outputs]).mean(0)
+    assert torch.allclose(net[1].running_var, variances, rtol=1e-4)
+    assert net[1].momentum == 0.1
+    assert not net.training
+
+
+def test_repair_gives_every_hidden_channel_the_mixed_statistics():
+    model, a, b = cnn(False, 2), cnn(False, 0).state_dict(), cnn(False, 1).state_dict()
+    repair = c.Repair(model, ["0", "3"], a, b, images)
+    alpha = 0.3
+    net = repair.merged(c.interpolate(a, b, alpha), alpha)
+    found = {}
+    for name in ("0", "3"):
+        hook = net.get_submodule(name).register_forward_hook(
+            lambda m, i, o, name=name: found.setdefault(name, []).append(o)
+        )
+        assert hook is not None
+    with torch.no_grad():
+        for x in images():
+            net(x)
+    for name, outputs in found.items():
+        channels = torch.cat(outputs).transpose(0, 1).flatten(1)
+        (mean_a, std_a), (mean_b, std_b) = (end[name] for end in repair.ends)
+        mean, std = (1 - alpha) * mean_a + alpha * mean_b, (1 - alpha) * std_a + alpha * std_b
+        assert torch.allclose(channels.mean(1).double(), mean, atol=2e-2)
+        assert torch.allclose(channels.std(1).double(), std, rtol=5e-2)
+
+
+def test_repair_leaves_the_end_points_as_they_are():
+    model, a, b = cnn(False, 2), cnn(False, 0).state_dict(), cnn(False, 1).state_dict()
+    repair = c.Repair(model, ["0", "3"], a, b, images)
+    model.load_state_dict(b)
+    with torch.no_grad():
+        expected, found = model(images()[0]), repair.merged(b, 1.0)(images()[0])
+    assert torch.allclose(expected, found, atol=2e-2)
+
+
+@pytest.mark.parametrize(("norm", "kind"), [(True, "reset"), (False, "repair")])
+def test_the_correction_follows_from_the_network(norm, kind):
+    model, a, b = cnn(norm, 2), cnn(norm, 0).state_dict(), cnn(norm, 1).state_dict()
+    rows = c.path(model, a, b, [0.0, 0.5, 1.0], images, loss, ["0", "3"])
+    assert {r["correction"] for r in rows} == {"none", kind}
+    assert len(rows) == 6
+
+
+def test_path_between_equal_models_has_no_barrier():
+    a = cnn(True, 0).state_dict()
+    rows = c.path(cnn(True, 1), a, a, [0.0, 0.5, 1.0], images, loss, [])
+    plain = [r["loss"] for r in rows if r["correction"] == "none"]
+    assert c.barrier([0, 0.5, 1], plain) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_plane_passes_through_its_three_models():
+    states = [cnn(True, seed).state_dict() for seed in range(3)]
+    xs, ys, marks, at = c.plane(*states, points=5)
+    assert len(xs) == len(ys) == 5
+    for state, (x, y) in zip(states, marks.values(), strict=True):
+        found = at(x, y)
+        assert all(torch.allclose(found[k].double(), state[k].double(), atol=1e-5) for k in state)
+        assert xs[0] <= x <= xs[-1]
+        assert ys[0] <= y <= ys[-1]
+    # Distances in the plane are distances between weights.
+    names = [k for k, v in states[0].items() if v.is_floating_point()]
+    gap = torch.cat([(states[2][k] - states[1][k]).flatten() for k in names]).double().norm()
+    (x1, y1), (x2, y2) = marks["first"], marks["second"]
+    assert ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5 == pytest.approx(float(gap), rel=1e-5)

@@ -1,0 +1,208 @@
+"""The training loop: exact resume, exact masks, schedules."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from maskalign import training
+from maskalign.checkpoint import load_tensors
+from maskalign.training import Plan, train
+from torch import nn
+
+
+class Blobs:
+    """A small data set with the interface of ``maskalign.data``; may stop after some batches."""
+
+    train_samples = 96
+
+    def __init__(self, stop_after=None):
+        self.left = stop_after
+
+    def steps(self, batch_size):
+        return self.train_samples // batch_size
+
+    def train_batches(self, batch_size, seed, epoch, start=0, augment=True):
+        for step in range(start, self.steps(batch_size)):
+            if self.left is not None:
+                if self.left == 0:
+                    raise InterruptedError
+                self.left -= 1
+            g = torch.Generator().manual_seed(hash((seed, epoch, step)) & 0xFFFF)
+            y = torch.randint(3, (batch_size,), generator=g)
+            yield torch.randn(batch_size, 1, 4, 4, generator=g) + y.view(-1, 1, 1, 1), y
+
+    def test_batches(self):
+        yield next(self.train_batches(32, (9,), 0))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)]
+    return nn.Sequential(*layers)
+
+
+PLAN = Plan(epochs=4, lr=0.1, seed=(1,), batch_size=16, evaluate_every=2)
+MASK = {"0.weight": torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(3)) < 0.4}
+
+
+def finished(tmp_path, name="straight", mask=None, plan=PLAN, model=None):
+    model = model or net()
+    history = train(model, Blobs(), plan, tmp_path / name, "id", mask)
+    return model.state_dict(), history
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("stops", [[1], [6], [7, 5], [3, 3, 3, 3, 3]])
+def test_interrupted_runs_end_where_the_uninterrupted_one_ends(tmp_path, monkeypatch, stops, mask):
+    straight, history = finished(tmp_path, mask=mask)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    for stop in stops:
+        with pytest.raises(InterruptedError):
+            train(net(), Blobs(stop), PLAN, tmp_path / "resumed", "id", mask)
+    model = net()
+    again = train(model, Blobs(), PLAN, tmp_path / "resumed", "id", mask)
+    assert same(straight, model.state_dict())
+    assert again == history
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
+    """SIGKILL at a moment of the machine's choosing, in a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from test_training import *\n"
+        "training.CHECKPOINT_SECONDS = 0.0; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "train(net(), Blobs(), Plan(epochs=4000, lr=.1, seed=(1,), batch_size=16), "
+        "Path(sys.argv[1]), 'id', log=lambda line: None)\n"
+    )
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    state = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", code, str(state), here])
+    deadline = time.monotonic() + 60
+    while not (state / "resume.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    _, metadata = load_tensors(state / "resume.safetensors")
+    reached = int(metadata["epoch"])
+    # The cosine of a run of 4000 epochs, stopped some epochs later, resumed and not.
+    plan = Plan(epochs=4000, lr=0.1, seed=(1,), batch_size=16)
+    ends = []
+    for name in ("killed", "fresh"):
+        model, seen = net(), {}
+
+        def keep(epoch, weights, seen=seen):
+            if epoch == reached + 2:
+                seen.update({k: v.clone() for k, v in weights.items()})
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            train(model, Blobs(), plan, tmp_path / name, "id", keep=keep, log=lambda line: None)
+        ends.append(seen)
+    assert same(*ends)
+
+
+def test_masked_weights_are_zero_to_the_bit(tmp_path):
+    weights, _ = finished(tmp_path, mask=MASK)
+    assert torch.equal(
+        weights["0.weight"][~MASK["0.weight"]], torch.zeros(int((~MASK["0.weight"]).sum()))
+    )
+    assert (weights["0.weight"][MASK["0.weight"]] != 0).all()
+
+
+def test_masking_after_the_step_equals_masked_gradients(tmp_path):
+    weights, _ = finished(tmp_path, mask=MASK)
+    model = net()
+    with torch.no_grad():
+        model[0].weight *= MASK["0.weight"]
+    model[0].weight.register_hook(lambda grad: grad * MASK["0.weight"])
+    expected, _ = finished(tmp_path, "hooked", model=model)
+    for k in weights:
+        assert torch.allclose(weights[k].float(), expected[k].float(), atol=1e-6)
+
+
+def test_kept_checkpoint_of_epoch_k_is_the_state_of_a_run_stopped_there(tmp_path):
+    kept = {}
+    model = net()
+
+    def keep(epoch, weights):
+        kept[epoch] = {k: v.clone() for k, v in weights.items()}
+
+    train(model, Blobs(), PLAN, tmp_path / "a", "id", keep=keep)
+    assert same(kept[0], net().state_dict())
+    assert same(kept[4], model.state_dict())
+    stopped = net()
+    with pytest.raises(InterruptedError):
+        train(stopped, Blobs(2 * 6), PLAN, tmp_path / "b", "id")
+    assert same(kept[2], stopped.state_dict())
+
+
+def test_a_checkpoint_of_other_values_or_a_torn_one_is_not_used(tmp_path, monkeypatch, capsys):
+    straight, _ = finished(tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    for identity, tear in (("other", False), ("id", True)):
+        state = tmp_path / identity / str(tear)
+        with pytest.raises(InterruptedError):
+            train(net(), Blobs(9), PLAN, state, identity)
+        file = state / "resume.safetensors"
+        if tear:
+            file.write_bytes(file.read_bytes()[:-7])
+        model = net()
+        train(model, Blobs(), PLAN, state, "id")
+        assert "starting afresh" in capsys.readouterr().out
+        assert same(straight, model.state_dict())
+
+
+def test_a_run_whose_loss_is_not_finite_stops_and_says_so(tmp_path):
+    _, history = finished(tmp_path, plan=Plan(epochs=50, lr=1e30, seed=(1,), batch_size=16))
+    assert training.diverged(history)
+    assert len(history) < 50
+
+
+def test_history_has_an_entry_an_epoch_and_the_last_is_evaluated(tmp_path):
+    _, history = finished(
+        tmp_path, plan=Plan(epochs=3, lr=0.1, seed=(1,), evaluate_every=2, batch_size=16)
+    )
+    assert [e["epoch"] for e in history] == [1, 2, 3]
+    assert ["test_accuracy" in e for e in history] == [False, True, True]
+    text = training.history_rows(history).splitlines()
+    assert text[0].startswith("epoch,lr,train_loss")
+    assert len(text) == 4
+
+
+def test_training_learns(tmp_path):
+    _, history = finished(tmp_path)
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch_size 128 is larger than the 96 training images"):
+        train(net(), Blobs(), Plan(epochs=1, lr=0.1, seed=(1,)), tmp_path, "id")
+
+
+def test_cosine_falls_from_the_rate_to_zero():
+    plan = Plan(epochs=10, lr=0.4, seed=())
+    rates = [plan.learning_rate(s, 5) for s in range(50)]
+    assert rates[0] == 0.4
+    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert plan.learning_rate(25, 5) == pytest.approx(0.2)
+    assert plan.learning_rate(50, 5) == pytest.approx(0, abs=1e-12)
+
+
+def test_warm_up_and_milestones():
+    plan = Plan(epochs=10, lr=1.0, seed=(), schedule="steps", milestones=(4, 8), warmup_epochs=2)
+    assert plan.learning_rate(0, 5) == pytest.approx(0.1)
+    assert plan.learning_rate(9, 5) == pytest.approx(1.0)
+    assert plan.learning_rate(19, 5) == pytest.approx(1.0)
+    assert plan.learning_rate(20, 5) == pytest.approx(0.1)
+    assert plan.learning_rate(49, 5) == pytest.approx(0.01)

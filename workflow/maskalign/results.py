@@ -1,0 +1,98 @@
+"""Result records: what a run found, of which values, on which machine; and their collection."""
+
+import csv
+import io
+import json
+import platform
+import resource
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from maskalign.checkpoint import write_json, write_text
+from maskalign.identity import IDENTITY, values_hash
+
+COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
+CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error"]
+
+
+class Record:
+    """Collects what a run found; ``finish`` writes it, as the run's last file."""
+
+    def __init__(self, values: dict[str, Any]):
+        """Begin the record of the run that ``values`` determine."""
+        self.values = values
+        self.identity = values_hash(values)
+        self.metrics: list[dict[str, Any]] = []
+        self._began = time.time()
+
+    def add(self, scores: dict[str, float], **where) -> None:
+        """Add metrics by name; ``where`` gives the split and any column other than the run's."""
+        self.metrics += [where | {"metric": name, "value": v} for name, v in scores.items()]
+
+    def finish(self, path: str | Path, status: str = "completed", **more) -> None:
+        """Write the record to ``path``."""
+        content = {
+            "run": {k: self.values.get(k) for k in IDENTITY},
+            "stage": self.values["stage"],
+            "status": status,
+            "metrics": self.metrics,
+            **more,
+            "values_hash": self.identity,
+            "values": self.values,
+            "provenance": provenance() | {"seconds": round(time.time() - self._began, 2)},
+        }
+        write_json(path, content)
+
+
+def provenance() -> dict[str, Any]:
+    """Return where and with what the current process runs."""
+    import torch
+
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    cuda = torch.cuda.is_available()
+    return {
+        "commit": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if cuda else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "host": socket.gethostname(),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def write_rows(path: str | Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
+    """Write rows as CSV, atomically; a missing value is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    write_text(path, text.getvalue())
+
+
+def collect_metrics(records: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Return one row a number (COLUMNS) from result records."""
+    rows = []
+    for path in records:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows += [record["run"] | {"status": record["status"]} | m for m in record["metrics"]]
+    return rows
+
+
+def collect_curves(curves: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Return the rows (CURVE_COLUMNS) of all interpolation curves."""
+    rows = []
+    for path in curves:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    return rows

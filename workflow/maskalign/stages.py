@@ -1,0 +1,289 @@
+"""The stages of a study, from files to files: each function is one job of the workflow."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskalign import connectivity, models, pruning, symmetry
+from maskalign.checkpoint import load_tensors, save_tensors, write_text
+from maskalign.data import open_data
+from maskalign.diversity import diversity as compare
+from maskalign.evaluation import evaluate, predict
+from maskalign.matching import match_activations, match_weights
+from maskalign.results import CURVE_COLUMNS, Record, write_rows
+from maskalign.seeds import derive, generator
+from maskalign.training import Plan, diverged, history_rows, train
+
+Values = dict[str, Any]
+
+
+def dense(
+    data: str, values: Values, state: str, model: str, checkpoints: str, history: str, result: str
+):
+    """Train a dense model; keep it at its end and, in a folder, at ``values["keep_epochs"]``."""
+    record, images, net = _begin(data, values)
+    kept = Path(state) / "kept"
+    kept.mkdir(parents=True, exist_ok=True)
+
+    def keep(epoch: int, weights: dict[str, torch.Tensor]) -> None:
+        if epoch in values["keep_epochs"]:
+            save_tensors(_checkpoint(kept, epoch), weights)
+
+    log = _train(record, net, images, values, state, values["training"]["epochs"], keep=keep)
+    for epoch in values["keep_epochs"]:  # a diverged run stops early, its followers do not
+        if not _checkpoint(kept, epoch).exists():
+            save_tensors(_checkpoint(kept, epoch), net.state_dict())
+    shutil.copytree(kept, checkpoints, dirs_exist_ok=True)
+    save_tensors(model, net.state_dict())
+    _finish(record, log, state, history, result)
+
+
+def imp(
+    data: str,
+    values: Values,
+    start: str,
+    start_mask: str | None,
+    state: str,
+    model: str,
+    mask: str,
+    history: str,
+    result: str,
+):
+    """Prune ``start`` to ``values["sparsity"]`` and fine-tune: one round of IMP.
+
+    ``start`` and ``start_mask`` come from the round before; the dense model has no mask.
+    """
+    record, images, net = _begin(data, values)
+    weights = _load(start, net)
+    if start_mask:
+        before = _load(start_mask, net)
+    else:
+        before = pruning.full_mask(weights, models.prunable(net, values["net"]["unprunable"]))
+    ones = pruning.prune(weights, before, values["sparsity"])
+    net.load_state_dict(weights)
+    log = _train(record, net, images, values, state, values["training"]["epochs"], ones)
+    save_tensors(model, net.state_dict())
+    save_tensors(mask, ones)
+    _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(ones))
+
+
+def match(
+    data: str, values: Values, a: str, b: str, b_checkpoints: str, permutation: str, result: str
+):
+    """Find the permutation that aligns dense model ``a`` to ``b``, or to b at an earlier epoch."""
+    record, images, model_a = _begin(data, values)
+    _, _, model_b = _begin(data, values)
+    if values["matching_epoch"] < values["dense"]["epochs"]:
+        b = _checkpoint(b_checkpoints, values["matching_epoch"])
+    model_a.load_state_dict(_load(a, model_a))
+    model_b.load_state_dict(_load(b, model_b))
+    groups, how = _symmetry(model_a, images), values["matching"]
+    seed = ("match", values["mask_seed"], values["init_seed"])
+    if how["method"] == "activations":
+        batches = images.train_subset(how["images"], seed, how["augment"])
+        inputs = (x for x, _ in batches)
+        found, scores = match_activations(groups, model_a, model_b, inputs, how["measure"])
+        record.add({"matched_correlation": sum(scores.values()) / len(scores)}, split="train")
+    else:
+        found = match_weights(groups, model_a.state_dict(), model_b.state_dict(), generator(*seed))
+    save_tensors(permutation, found)
+    record.finish(result)
+
+
+def sparse(
+    data: str,
+    values: Values,
+    checkpoints: str,
+    mask: str,
+    permutation: str | None,
+    state: str,
+    model: str,
+    history: str,
+    result: str,
+):
+    """Train from a dense run's rewind checkpoint under ``mask``, permuted by ``permutation``."""
+    record, images, net = _begin(data, values)
+    net.load_state_dict(_load(_checkpoint(checkpoints, values["rewind_epoch"]), net))
+    ones = _load(mask, net)
+    if permutation:
+        ones = symmetry.permute(_symmetry(net, images), _load(permutation, net), ones)
+    epochs = values["dense"]["epochs"] - values["rewind_epoch"]
+    log = _train(record, net, images, values, state, epochs, ones)
+    save_tensors(model, net.state_dict())
+    _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(ones))
+
+
+def interpolation(data: str, values: Values, a: str, b: str, permutation: str, curve: str, result):
+    """Interpolate between A and B, and between permuted A and B."""
+    record, images, model = _begin(data, values)
+    a, b, perm = (_load(file, model) for file in (a, b, permutation))
+    groups = _symmetry(model, images)
+    rows = []
+    for method, start in (("naive", a), ("permuted", symmetry.permute(groups, perm, a))):
+        rows += _line(record, model, groups, images, values, start, b, method=method)
+    write_rows(curve, rows, CURVE_COLUMNS)
+    record.finish(result)
+
+
+def imp_barrier(
+    data: str, values: Values, start: str, rounds: list[str], masks: list[str], curve: str, result
+):
+    """Interpolate between the dense model and the model of every IMP round."""
+    record, images, model = _begin(data, values)
+    weights, groups = _load(start, model), _symmetry(model, images)
+    rows = []
+    for file, mask in zip(rounds, masks, strict=True):
+        end = _load(file, model)
+        reached = pruning.sparsity_of(_load(mask, model))
+        where = {"method": "imp", "sparsity": round(reached, 6)}
+        rows += _line(record, model, groups, images, values, weights, end, **where)
+    write_rows(curve, rows, CURVE_COLUMNS)
+    record.finish(result)
+
+
+def landscape(
+    data: str, values: Values, a: str, lth: str, permuted: str, permutation: str, grid: str, result
+):
+    """Evaluate the 0-1 loss over the plane of permuted A, permuted LTH and permuted solution."""
+    record, images, model = _begin(data, values)
+    groups, perm = _symmetry(model, images), _load(permutation, model)
+    origin, first = (symmetry.permute(groups, perm, _load(file, model)) for file in (a, lth))
+    second = _load(permuted, model)
+    how = values["connectivity"]
+    xs, ys, marks, at = connectivity.plane(origin, first, second, how["grid"])
+
+    def error(weights: dict[str, torch.Tensor]) -> float:
+        model.load_state_dict(weights)
+        if connectivity.has_batch_norm(model):
+            connectivity.reset_batch_norm(model, _reset_inputs(images, values)())
+        return 100 - evaluate(model, images.test_batches())["accuracy"]
+
+    rows = [{"x": float(x), "y": float(y), "error": error(at(x, y))} for y in ys for x in xs]
+    names = {"origin": "dense", "first": "lth", "second": "permuted"}
+    for mark, (x, y) in marks.items():
+        rows.append({"x": x, "y": y, "error": error(at(x, y)), "model": names[mark]})
+    write_rows(grid, rows, ["x", "y", "error", "model"])
+    record.finish(result)
+
+
+def diversity(data: str, values: Values, members: dict[str, list[str]], result: str):
+    """Compare the outputs of each method's ensemble; ``members`` are model files per method."""
+    record, images, model = _begin(data, values)
+    for method, files in members.items():
+        outputs = []
+        for file in files:
+            model.load_state_dict(_load(file, model))
+            logits, labels = predict(model, images.test_batches())
+            outputs.append(logits.cpu())
+        record.add(compare(torch.stack(outputs), labels.cpu()), method=method, split="test")
+    record.finish(result)
+
+
+# -- what the stages share -------------------------------------------------------------------------
+
+
+def _begin(data: str, values: Values) -> tuple[Record, Any, torch.nn.Module]:
+    """Return a fresh record, the data set on the device, and the initialised network."""
+    record = Record(values)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = open_data(data, values["data"], device)
+    torch.manual_seed(derive("init", values.get("init_seed", 0)))
+    net = values["net"]
+    model = models.build(
+        net["architecture"],
+        classes=images.classes,
+        image_size=images.image_size,
+        in_channels=images.channels,
+        width=values["width"],
+        **net["options"],
+    )
+    return record, images, model.to(device, memory_format=torch.channels_last)
+
+
+def _checkpoint(folder: str | Path, epoch: int) -> Path:
+    """Return the file of a dense run's checkpoint after ``epoch`` completed epochs."""
+    return Path(folder) / f"epoch-{epoch:04d}.safetensors"
+
+
+def _load(file: str | Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return load_tensors(file, next(model.parameters()).device)[0]
+
+
+def _symmetry(model: torch.nn.Module, images) -> symmetry.Symmetry:
+    example = torch.zeros(2, images.channels, images.image_size, images.image_size)
+    return symmetry.derive(model, example.to(next(model.parameters()).device))
+
+
+def _train(
+    record: Record, model, images, values: Values, state: str, epochs: int, mask=None, keep=None
+) -> list[dict[str, float]]:
+    """Train by the stage's part of the recipe, whatever it leaves open by the shared part."""
+    recipe = values | values["training"]
+    options = {k: recipe[k] for k in _PLAN_KEYS if k in recipe}
+    stage = (values["stage"], values.get("round", 0))
+    seed = (*stage, values["init_seed"], values["order_seed"])
+    plan = Plan(epochs=epochs, seed=seed, **options)
+    print(f"{values['stage']}: {values['model']} x{values['width']:g} on {values['dataset']}")
+    return train(model, images, plan, Path(state), record.identity, mask, keep)
+
+
+_PLAN_KEYS = [
+    "lr",
+    "schedule",
+    "warmup_epochs",
+    "milestones",
+    "momentum",
+    "weight_decay",
+    "batch_size",
+    "precision",
+    "evaluate_every",
+]
+
+
+def _finish(record: Record, log, state: str, history: str, result: str, **more) -> None:
+    """Write a training run's history and record, then forget its resume state."""
+    last = log[-1]
+    status = "diverged" if diverged(log) else "completed"
+    scores = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
+    record.add(scores, split="test")
+    record.add({"loss": last["train_loss"]}, split="train")
+    write_text(history, history_rows(log))
+    record.finish(result, status, **more)
+    shutil.rmtree(state, ignore_errors=True)
+    print(f"{status}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+
+
+def _reset_inputs(images, values: Values) -> Callable:
+    """Return a function that yields the augmented training inputs for resetting statistics."""
+    count = values["connectivity"]["reset_images"]
+    return lambda: (x for x, _ in images.train_subset(count, ("reset",), augment=True))
+
+
+def _line(record: Record, model, groups, images, values: Values, a, b, **where) -> list[dict]:
+    """Evaluate the line from a to b; record its barriers and return its rows."""
+    how = values["connectivity"]
+    alphas = torch.linspace(0, 1, how["points"], dtype=torch.float64).tolist()
+
+    def scores(net: torch.nn.Module) -> list[dict[str, Any]]:
+        train_images = images.train_subset(how["train_images"], ("curve",), augment=False)
+        found = {"train": evaluate(net, train_images), "test": evaluate(net, images.test_batches())}
+        return [
+            {"split": split, "loss": s["loss"], "error": 100 - s["accuracy"]}
+            for split, s in found.items()
+        ]
+
+    inputs = _reset_inputs(images, values)
+    rows = connectivity.path(model, a, b, alphas, inputs, scores, groups.hidden_layers)
+    for correction in sorted({r["correction"] for r in rows}):
+        for split in ("train", "test"):
+            part = [r for r in rows if (r["correction"], r["split"]) == (correction, split)]
+            barriers = {
+                f"{m}_barrier_{correction}": connectivity.barrier(alphas, [r[m] for r in part])
+                for m in ("loss", "error")
+            }
+            record.add(barriers, split=split, **where)
+    run = {k: values.get(k) for k in CURVE_COLUMNS if k in values}
+    return [run | where | row for row in rows]

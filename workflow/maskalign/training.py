@@ -1,0 +1,227 @@
+"""The one training loop: dense training, IMP fine-tuning and sparse training.
+
+A run killed at any moment goes on from its last checkpoint and ends with the same bits, because
+a checkpoint holds weights, momentum and position, and everything random is a function of position.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.optim.sgd import sgd
+
+from maskalign.checkpoint import load_tensors, save_tensors
+from maskalign.data import Seed
+from maskalign.evaluation import evaluate
+from maskalign.pruning import Mask
+
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints; ten times longer where writing is slow
+SLOW_WRITE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What determines one training run, beside its first weights and its mask.
+
+    ``epochs`` is the length of this run; ``seed`` names its stream of batch order and augmentation.
+    """
+
+    epochs: int
+    lr: float
+    seed: Seed
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    milestones: tuple[int, ...] = ()
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    precision: str = "float32"
+    evaluate_every: int = 1
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """Return the rate of a step: linear warm-up, then cosine to 0 or a tenth per milestone."""
+        warmup = self.warmup_epochs * steps_per_epoch
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        if self.schedule == "steps":
+            return self.lr * 0.1 ** sum(step >= m * steps_per_epoch for m in self.milestones)
+        progress = (step - warmup) / (self.epochs * steps_per_epoch - warmup)
+        return self.lr * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass
+class Position:
+    """Where a training run stands: completed epochs, steps of the current one, what came out."""
+
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: torch.nn.Module,
+    data: Any,
+    plan: Plan,
+    state: Path,
+    identity: str,
+    mask: Mask | None = None,
+    keep: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
+    log: Callable[[str], None] = print,
+) -> list[dict[str, float]]:
+    """Train ``model`` in place and return its history, one entry an epoch.
+
+    Args:
+        model: the network with its first weights, on the device.
+        data: a data set of ``maskalign.data``.
+        plan: schedule and seeds.
+        state: folder for the resume checkpoint; an interrupted run goes on from there.
+        identity: hash of what determines the run; a checkpoint of another identity is not used.
+        mask: masked weights are zero in every forward pass and at the end; None trains all.
+        keep: called with (completed epochs, state_dict) at the start and after every epoch.
+        log: receives one line an epoch.
+
+    Returns:
+        Entries with ``epoch`` (completed), ``lr``, mean ``train_loss`` and, where evaluated,
+        ``test_loss``, ``test_accuracy`` and ``test_top5_accuracy``. The history of a run whose loss
+        is not finite ends with that epoch.
+    """
+    weights = list(model.parameters())
+    # Zero momentum is what SGD begins with. The functional form starts jobs a second faster: the
+    # class imports torch's compiler.
+    momentum = [torch.zeros_like(w) if plan.momentum else None for w in weights]
+    device = next(model.parameters()).device
+    parameters = dict(model.named_parameters())
+    masked = [parameters[name] for name in mask or {}]
+    masks = [m.to(parameters[name]) for name, m in (mask or {}).items()]
+    steps = data.steps(plan.batch_size)
+    if not steps:
+        raise ValueError(
+            f"batch_size {plan.batch_size} is larger than the {data.train_samples} training images"
+        )
+    file = state / "resume.safetensors"
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    position = _resume(file, identity, model, momentum, total, log)
+    _multiply(masked, masks)
+    if position.epoch == position.step == 0 and keep:
+        keep(0, model.state_dict())
+    interval, due = CHECKPOINT_SECONDS, time.monotonic() + CHECKPOINT_SECONDS
+
+    while position.epoch < plan.epochs and not diverged(position.history):
+        model.train()
+        began, first = time.perf_counter(), position.step
+        batches = data.train_batches(plan.batch_size, plan.seed, position.epoch, position.step)
+        for x, y in batches:
+            rate = plan.learning_rate(position.epoch * steps + position.step, steps)
+            with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                loss = F.cross_entropy(model(x), y)
+            model.zero_grad()
+            loss.backward()
+            sgd(
+                weights,
+                [w.grad for w in weights],
+                momentum,
+                fused=True,
+                weight_decay=plan.weight_decay,
+                momentum=plan.momentum,
+                lr=rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+            _multiply(masked, masks)
+            total += loss.detach()
+            position.step += 1
+            if time.monotonic() >= due and position.step < steps:
+                began_writing = time.monotonic()
+                _save(file, identity, model, momentum, total, position)
+                slow = time.monotonic() - began_writing > SLOW_WRITE_SECONDS
+                interval = 10 * CHECKPOINT_SECONDS if slow else CHECKPOINT_SECONDS
+                due = time.monotonic() + interval
+
+        entry = {"epoch": position.epoch + 1, "lr": rate, "train_loss": float(total) / steps}
+        speed = (steps - first) * plan.batch_size / (time.perf_counter() - began)
+        last = position.epoch + 1 == plan.epochs
+        if last or (position.epoch + 1) % plan.evaluate_every == 0:
+            scores = evaluate(model, data.test_batches())
+            entry |= {f"test_{name}": value for name, value in scores.items()}
+        position.history.append(entry)
+        position.epoch, position.step = position.epoch + 1, 0
+        total.zero_()
+        log(_line(entry, plan.epochs, speed))
+        if keep:
+            keep(position.epoch, model.state_dict())
+        if time.monotonic() >= due:
+            _save(file, identity, model, momentum, total, position)
+            due = time.monotonic() + interval
+    return position.history
+
+
+def diverged(history: list[dict[str, float]]) -> bool:
+    """Return whether a history ends with a loss that is not finite."""
+    return bool(history) and not math.isfinite(history[-1]["train_loss"])
+
+
+def _multiply(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
+    """Zero masked weights in place: equal to masked gradients, as the mask is constant."""
+    if weights:
+        with torch.no_grad():
+            torch._foreach_mul_(weights, masks)
+
+
+def _save(file, identity, model, momentum, total, position: Position) -> None:
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"momentum.{i}": m for i, m in enumerate(momentum) if m is not None}
+    metadata = {
+        "identity": identity,
+        "epoch": str(position.epoch),
+        "step": str(position.step),
+        "history": json.dumps(position.history),
+    }
+    save_tensors(file, tensors | {"total": total}, metadata)
+
+
+def _resume(file: Path, identity: str, model, momentum, total, log) -> Position:
+    """Load the checkpoint of an interrupted run, if there is one of this identity."""
+    if not file.exists():
+        return Position()
+    try:
+        tensors, metadata = load_tensors(file, total.device)
+    except ValueError as error:
+        log(f"{error}; starting afresh")
+        return Position()
+    if metadata.get("identity") != identity:
+        log(f"{file}: belongs to a run with other values; starting afresh")
+        return Position()
+    model.load_state_dict(_under("model.", tensors))
+    for i, buffer in _under("momentum.", tensors).items():
+        momentum[int(i)].copy_(buffer)
+    total.copy_(tensors["total"])
+    position = Position(
+        int(metadata["epoch"]), int(metadata["step"]), json.loads(metadata["history"])
+    )
+    log(f"going on from epoch {position.epoch}, step {position.step}")
+    return position
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _line(entry: dict[str, float], epochs: int, speed: float) -> str:
+    text = f"epoch {entry['epoch']}/{epochs}  train loss {entry['train_loss']:.4f}"
+    if "test_accuracy" in entry:
+        text += f"  test accuracy {entry['test_accuracy']:.2f} %"
+    return f"{text}  {speed:.0f} images/s"
+
+
+def history_rows(history: Iterable[dict[str, float]]) -> str:
+    """Return a history as CSV text; epochs that were not evaluated leave their columns empty."""
+    columns = ["epoch", "lr", "train_loss", "test_loss", "test_accuracy", "test_top5_accuracy"]
+    lines = [",".join(str(entry.get(c, "")) for c in columns) for entry in history]
+    return "\n".join([",".join(columns), *lines]) + "\n"

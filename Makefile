@@ -1,11 +1,11 @@
-# make demo · make test · make check · make lock: each sets up what it needs.
+# make demo · make test · make check · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
 
-.PHONY: demo test check lock clean-demo
+.PHONY: demo test check reference lock
 
 demo: $(READY)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -18,6 +18,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+# The page of a study's keys, from the schema.
+reference: $(READY)
+	$(BIN)/python -m maskalign.reference > config/README.md
 
 # Resolve the versions anew. The lock names no index, so it installs from whichever index is set up.
 lock: $(READY)

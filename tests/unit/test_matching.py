@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from maskalign import matching, models
+from maskalign.graph import derive
 from maskalign.matching import Correlation, match_activations, match_weights, solve
-from maskalign.symmetry import derive, permute, shuffled
+from maskalign.symmetry import permute, shuffled
 from nets import MLP, PreActivation, randomise
 
 IMAGE = torch.zeros(2, 3, 16, 16, dtype=torch.double)
@@ -159,3 +160,48 @@ def test_matching_on_nothing_is_refused():
     model = models.VGG11(3, plan=(6, "M"), image_size=16).double()
     with pytest.raises(ValueError, match="nothing to match on"):
         match_activations(derive(model, IMAGE), model, model, [])
+
+
+def test_a_network_without_hidden_channels_is_refused():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)).double()
+    with pytest.raises(ValueError, match="no hidden channels"):
+        match_activations(derive(model, IMAGE), model, model, batches())
+
+
+def test_diverged_weights_are_still_assigned():
+    score = torch.full((3, 3), float("nan"))
+    score[0, 2] = 1.0
+    assert solve(score)[0] == 2
+    assert sorted(solve(score).tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("constant", [0.1, 1 / 3, -123.456])
+def test_a_constant_that_its_mean_does_not_equal_exactly_scores_zero(constant):
+    g = torch.Generator().manual_seed(0)
+    correlation = Correlation()
+    for _ in range(3):
+        b, a = (torch.randn(1000, 3, generator=g) for _ in range(2))
+        b[:, 0] = a[:, 1] = constant
+        correlation.update(b, a)
+    assert (correlation.matrix()[0] == 0).all()
+    assert (correlation.matrix()[:, 1] == 0).all()
+
+
+def test_matching_measures_where_it_is_told():
+    """With ``all`` the correlations of the first and the last measuring point are summed."""
+    nets = [randomise(models.ResNet20(10, blocks=(1, 1), channels=16), seed) for seed in (1, 2)]
+    symmetry = derive(nets[0], IMAGE)
+    stem = symmetry.groups[0]
+    assert len(stem.taps) == 2
+    scores = {}
+    for which in ("first", "last"):
+        correlation = Correlation()
+        for x in batches():
+            correlation.update(*(symmetry.tapped(net, which)(x)[0][0] for net in reversed(nets)))
+        scores[which] = correlation.matrix().detach()
+    scores["all"] = scores["first"] + scores["last"]
+    expected = {which: solve(score).tolist() for which, score in scores.items()}
+    assert len({tuple(perm) for perm in expected.values()}) == 3
+    for which, perm in expected.items():
+        found, _ = match_activations(symmetry, *nets, batches(), which)
+        assert found[stem.name].tolist() == perm

@@ -104,3 +104,29 @@ def test_what_cannot_be_built_is_refused_by_one_line(name, options, line):
 def test_torchvision_is_only_imported_for_resnet50():
     code = "import sys, maskalign.stages; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_resnet20_halves_the_image_at_its_second_and_third_stage():
+    net, sizes = models.ResNet20(10, channels=4), []
+    for stage in net.stages:
+        stage.register_forward_hook(lambda *call: sizes.append(tuple(call[2].shape[1:])))
+    net(torch.zeros(1, 3, 32, 32))
+    assert sizes == [(4, 32, 32), (8, 16, 16), (16, 8, 8)]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg11"])
+def test_weights_begin_kaiming_normal_and_biases_zero(name):
+    torch.manual_seed(0)
+    net = build(name, classes=500, image_size=32, in_channels=3, width=1)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            fan_in = module.weight[0].numel()
+            assert module.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.15)
+            assert module.bias is None or not module.bias.any()
+
+
+def test_the_shortcut_of_a_block_is_added():
+    block = models.BasicBlock(3, 3, 1).eval()
+    torch.nn.init.zeros_(block.conv2.weight)
+    x = torch.rand(2, 3, 4, 4)
+    assert torch.equal(block(x), x)

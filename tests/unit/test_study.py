@@ -5,8 +5,9 @@ import json
 import pytest
 import yaml
 from maskalign.identity import values_hash
+from maskalign.plan import full_rounds
 from maskalign.schema import refuse_duplicate_keys
-from maskalign.study import Study, StudyError, full_rounds, load
+from maskalign.study import Study, StudyError, load
 
 
 def put(config, key, value):
@@ -66,7 +67,8 @@ BAD = [
     ),
     (f"{E}/diversity/members", 1, "experiments.cifar10.diversity.members: 1 is not allowed"),
     (f"{T}/dense/epochs", 0, "training.resnet20.dense.epochs: 0 is not allowed, must be at least"),
-    (f"{T}/dense/lr", "5e-4", "training.resnet20.dense.lr: '5e-4' is not allowed, must be number"),
+    (f"{T}/dense/lr", "high", "training.resnet20.dense.lr: 'high' is not allowed, must be number"),
+    (f"{T}/dense/lr", "nan", "training.resnet20.dense.lr: nan is not allowed, must be number"),
     (f"{T}/dense", KeyError, "training.resnet20: key 'dense' is missing"),
     (f"{T}/keep_epochs", [0, 99], "training.resnet20.keep_epochs: 99 is beyond the 8 dense"),
     (f"{T}/imp/fraction", 1, "training.resnet20.imp.fraction: 1 is not allowed, must be above 0"),
@@ -115,6 +117,27 @@ def test_loading_leaves_the_configuration_as_it_was(demo):
     assert json.dumps(demo) == before
 
 
+def test_numbers_written_as_text_are_read(demo):
+    """Nested values of --config arrive as text, and YAML reads 5e-4 as text."""
+    put(demo, f"{T}/weight_decay", "5e-4")
+    put(demo, f"{E}/widths", ["1", "0.5"])
+    put(demo, f"{T}/keep_epochs", "null")
+    put(demo, "datasets/mnist/flip", "true")
+    put(demo, f"{E}/rewind_epochs", ["0"])
+    put(demo, "datasets/mnist/title", "10")
+    for part in ("diversity", "landscape", "early_matching"):
+        for name in ("cifar10", "cifar100"):
+            demo["experiments"][name].pop(part, None)
+    for name in ("cifar100", "svhn"):
+        put(demo, f"experiments/{name}/rewind_epochs", ["0"])
+    config = Study(demo).config
+    assert config["training"]["resnet20"]["weight_decay"] == 5e-4
+    assert config["training"]["resnet20"]["keep_epochs"] is None
+    assert config["experiments"]["cifar10"]["widths"] == [1, 0.5]
+    assert config["datasets"]["mnist"]["flip"] is True
+    assert config["datasets"]["mnist"]["title"] == "10"
+
+
 def test_every_parent_is_a_run_and_paths_are_unique(demo):
     study = Study(demo)
     assert study.runs.path.is_unique
@@ -132,12 +155,12 @@ def test_shared_runs_are_trained_once(demo):
     # Two pairs and five members: seeds 0 to 5.
     assert sorted(thin[thin.stage == "dense"].init_seed) == [0, 1, 2, 3, 4, 5]
     chain = thin[(thin.stage == "imp_round") & (thin.mask_seed == 0)]
-    assert sorted(chain["round"]) == [1, 2, 3]
+    assert sorted(chain["round"]) == [1, 2, 3, 4]
 
 
 def test_another_sparsity_changes_no_run_that_exists(demo):
     before = {r["path"]: r["values"] for r in Study(demo).runs.to_dict("records")}
-    demo["experiments"]["cifar10"]["sparsities"] = [0.8, 0.9, 0.95]
+    demo["experiments"]["cifar10"]["sparsities"] = [0.9, 0.95, 0.97]
     after = {r["path"]: r["values"] for r in Study(demo).runs.to_dict("records")}
     assert before.items() <= after.items()
     assert len(after) > len(before)
@@ -162,6 +185,20 @@ def test_titles_do_not_change_what_determines_a_run(demo):
     before = [values_hash(v) for v in Study(demo).runs["values"]]
     demo["datasets"]["mnist"]["title"] = demo["models"]["resnet20"]["title"] = "another"
     assert [values_hash(v) for v in Study(demo).runs["values"]] == before
+
+
+def test_the_order_of_keys_does_not_change_what_determines_a_run(demo):
+    """Snakemake compares params as text."""
+
+    def backwards(value):
+        if isinstance(value, dict):
+            return {k: backwards(v) for k, v in reversed(value.items())}
+        return value
+
+    def texts(config):
+        return {r["path"]: repr(r["values"]) for r in Study(config).runs.to_dict("records")}
+
+    assert texts(backwards(demo)) == texts(demo)
 
 
 @pytest.mark.parametrize(

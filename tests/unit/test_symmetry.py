@@ -4,11 +4,14 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskalign import models, pruning
-from maskalign.symmetry import UnsupportedModelError, derive, invert, permute, shuffled
+from maskalign.graph import UnsupportedModelError, derive
+from maskalign.symmetry import invert, permute, shuffled
 from nets import MLP, PreActivation, Refused, randomise
+from torch import nn
 
 IMAGE = torch.randn(2, 3, 16, 16, dtype=torch.double, generator=torch.Generator().manual_seed(9))
 NETS = {
@@ -167,3 +170,171 @@ def test_any_residual_net_keeps_its_function(blocks, channels, width, seed):
     other = copy.deepcopy(model)
     other.load_state_dict(permute(symmetry, perms, model.state_dict()))
     assert torch.allclose(other(IMAGE), model(IMAGE), rtol=1e-7, atol=1e-9)
+
+
+class OverChannels(nn.Module):
+    """Mixes channels in ways that the shapes alone, [N, 16, 16, 16] and [N, 16], do not show."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.how = how
+        self.conv, self.first = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(768, 16)
+        self.pool, self.last, self.one = nn.AvgPool1d(3, 1, 1), nn.Linear(16, 5), nn.Linear(16, 1)
+        self.norm, self.last_dim = nn.LayerNorm(16), nn.Linear(16, 16)
+        self.unbatched = nn.Conv1d(2, 2, 3, padding=1)  # two images pass for two channels
+        self.computed = nn.utils.parametrizations.weight_norm(nn.Linear(16, 16))
+
+    def forward(self, x):
+        y = torch.relu(self.first(x.flatten(1)))
+        match self.how:
+            case "mean":
+                return self.last(self.conv(x).mean(1).mean(1))
+            case "pool":
+                return self.last(self.pool(y))
+            case "unbatched":
+                return self.last(self.unbatched(y))
+            case "computed":
+                return self.last(self.computed(y))
+            case "squeeze":
+                return self.one(y).squeeze(1)  # logits without a channel axis
+            case "linear":
+                return self.last(self.last_dim(self.conv(x)).mean((2, 3)))
+            case "broadcast":  # images x channels on height x width
+                z = F.adaptive_avg_pool2d(self.conv(x), (2, 16))
+                return self.last((z * y).mean((2, 3)))
+            case "layer norm":
+                return self.last(self.norm(self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("mean", "operation mean is an operation without a rule"),
+        ("pool", "module pool (AvgPool1d) is an operation without a rule"),
+        ("unbatched", "module unbatched (Conv1d) reads its input as one image"),
+        ("computed", "module computed (ParametrizedLinear) has a weight that is computed"),
+        ("squeeze", "operation squeeze is an operation without a rule"),
+        ("linear", "module last_dim (Linear) is linear along another dimension"),
+        ("broadcast", "operation mul joins tensors whose channels are not aligned"),
+        ("layer norm", "module norm (LayerNorm) has weights but no rule"),
+    ],
+)
+def test_what_mixes_channels_is_refused_though_the_shapes_would_do(how, line):
+    with pytest.raises(UnsupportedModelError) as error:
+        derive(OverChannels(how).double(), IMAGE)
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+def test_an_image_of_the_wrong_size_is_refused_and_the_model_left_as_it_was():
+    model = models.VGG11(3, plan=(6, "M"), image_size=8).double().train()
+    with pytest.raises(UnsupportedModelError, match=r"does not take an input \[2, 3, 16, 16\]"):
+        derive(model, IMAGE)
+    assert all(m.training for m in model.modules())
+
+
+def test_an_argument_left_at_its_default_is_no_channel_axis():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(768, 6), nn.Linear(6, 2)
+
+        def forward(self, x, scale=2.0):
+            return self.last(torch.relu(self.first(x.flatten(1))) * scale)
+
+    (group,) = derive(Scaled().double(), IMAGE).groups
+    assert group.name == "first"
+
+
+def test_a_depthwise_convolution_is_a_hidden_layer():
+    layers = derive(randomise(PreActivation()), IMAGE).hidden_layers
+    assert "depthwise" in layers
+    assert "head" not in layers
+
+
+class Overwriting(nn.Module):
+    """A residual stream that is overwritten in place after it has been measured."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = x.add_(self.conv(x))  # fx traces += as an addition that overwrites nothing
+        return self.head(F.silu(x).mean((2, 3)))
+
+
+def test_what_is_measured_is_the_activation_at_its_time():
+    model = randomise(Overwriting())
+    symmetry = derive(model, IMAGE)
+    stream = F.relu(model.stem(IMAGE))
+    end = F.silu(stream + model.conv(stream))
+    for which, expected in (("first", [stream]), ("last", [end]), ("all", [stream, end])):
+        (measured,) = symmetry.tapped(model, which)(IMAGE)
+        assert len(measured) == len(expected)
+        assert all(torch.allclose(m, e) for m, e in zip(measured, expected, strict=True))
+
+
+class Tied(nn.Module):
+    """Two layers of one weight: their inputs and their outputs are permuted alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.one, self.two = nn.Linear(768, 7), nn.Linear(7, 7), nn.Linear(7, 7)
+        self.two.weight = self.one.weight
+        self.again, self.last = self.one, nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.flatten(1)))
+        for layer in (self.one, self.two, self.again):
+            x = torch.relu(layer(x))
+        return self.last(x)
+
+
+def test_tied_weights_and_a_module_of_two_names_are_permuted_alike():
+    model = randomise(Tied())
+    symmetry = derive(model, IMAGE)
+    (group,) = symmetry.groups
+    assert {p.parameter for p in group.places} >= {"one.weight", "two.weight", "again.weight"}
+    perms = shuffled(symmetry, torch.Generator().manual_seed(1))
+    other = copy.deepcopy(model)
+    other.load_state_dict(permute(symmetry, perms, model.state_dict()))
+    assert torch.allclose(other(IMAGE), model(IMAGE), rtol=1e-8, atol=1e-10)
+
+
+def test_a_group_norm_of_several_groups_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.GroupNorm(3, 6), nn.Flatten(), nn.Linear(1536, 2))
+    with pytest.raises(UnsupportedModelError, match=r"module 1 \(GroupNorm\)"):
+        derive(model.double(), IMAGE)
+
+
+class Attention(nn.Module):
+    """One map gates all channels; channels of two block lengths meet if ``mixed``."""
+
+    def __init__(self, mixed: bool):
+        super().__init__()
+        self.mixed = mixed
+        self.conv, self.map = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 1, 1)
+        self.same, self.last = nn.Linear(24, 24), nn.Linear(24, 2)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        x = F.adaptive_max_pool2d(x * torch.sigmoid(self.map(x)), 2).flatten(1)
+        return self.last(x + self.same(x) if self.mixed else x)
+
+
+def test_one_map_may_gate_all_channels():
+    model = randomise(Attention(mixed=False))
+    symmetry = derive(model, IMAGE)
+    assert [g.size for g in symmetry.groups] == [6, 1]
+    perms = shuffled(symmetry, torch.Generator().manual_seed(1))
+    other = copy.deepcopy(model)
+    other.load_state_dict(permute(symmetry, perms, model.state_dict()))
+    assert torch.allclose(other(IMAGE), model(IMAGE), rtol=1e-8, atol=1e-10)
+
+
+def test_channels_of_different_block_length_are_refused():
+    with pytest.raises(UnsupportedModelError, match="operation add joins channels of different"):
+        derive(Attention(mixed=True).double(), IMAGE)

@@ -62,6 +62,7 @@ def solve(score: Tensor) -> Tensor:
     """
     from scipy.optimize import linear_sum_assignment  # slow to import, and few jobs match
 
+    score = score.nan_to_num(0.0, 0.0, 0.0)  # scipy refuses what a diverged network brings
     _, columns = linear_sum_assignment(score.cpu().numpy(), maximize=True)
     return torch.as_tensor(columns)
 
@@ -82,6 +83,8 @@ def match_activations(
         The permutation of each group, to be applied to A, and the mean correlation of the matched
         channels of each group.
     """
+    if not symmetry.groups:
+        raise ValueError("nothing to match: the network has no hidden channels")
     modes = {m: m.training for net in (a, b) for m in net.modules()}
     taps = [symmetry.tapped(net.eval(), which) for net in (b, a)]
     found: dict[tuple[int, int], Correlation] = {}

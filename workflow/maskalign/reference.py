@@ -9,11 +9,12 @@ from maskalign.schema import SCHEMA
 INTRODUCTION = """\
 # Studies
 
-A study is one YAML file; `snakemake --configfile config/<study>.yaml` runs it, and without `--configfile`
-the demo is run. This page is made from `workflow/schemas/study.schema.yaml` by `make reference`.
+A study is one YAML file; `snakemake --configfile config/<study>.yaml` runs it, and without
+`--configfile` the demo is run. This page is made from `workflow/schemas/study.schema.yaml` by
+`make reference`.
 
-Keys given with `--config` or in a second `--configfile` are merged into the first, so a part of a study is
-run by overriding:
+Keys given with `--config` or in a second `--configfile` are merged into the first, so a part of a
+study is run by overriding:
 
 ```
 snakemake --configfile config/demo.yaml --config 'experiments={cifar10: {widths: [1]}}' -n

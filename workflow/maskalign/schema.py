@@ -1,7 +1,9 @@
 """Validation of a study's configuration: every complaint is one line that names the key."""
 
+import contextlib
 import copy
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ def validate(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         StudyError: one line that names the key, the value and what is allowed.
     """
-    config = copy.deepcopy(dict(config))
+    config = _complete(copy.deepcopy(dict(config)), _schema())
     errors = list(_validator().iter_errors(config))
     if errors:
         raise StudyError(_explain(min(errors, key=lambda e: (len(e.path), str(list(e.path))))))
@@ -69,19 +71,57 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 @functools.cache
+def _schema() -> dict[str, Any]:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def _validator() -> jsonschema.protocols.Validator:
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     base = jsonschema.Draft202012Validator
 
-    def properties(validator, subschemas, instance, parent):
-        # Defaults are filled in before the values are checked, so a default is checked too.
-        if isinstance(instance, dict):
-            for name, subschema in subschemas.items():
-                if "default" in subschema:
-                    instance.setdefault(name, copy.deepcopy(subschema["default"]))
-        yield from base.VALIDATORS["properties"](validator, subschemas, instance, parent)
+    def finite(checker, value) -> bool:
+        return base.TYPE_CHECKER.is_type(value, "number") and math.isfinite(value)
 
-    return jsonschema.validators.extend(base, {"properties": properties})(schema)
+    types = base.TYPE_CHECKER.redefine("number", finite)
+    return jsonschema.validators.extend(base, type_checker=types)(_schema())
+
+
+def _complete(value: Any, schema: dict[str, Any]) -> Any:
+    """Return ``value`` with defaults filled in and numbers that are written as text read.
+
+    Snakemake hands over nested values of ``--config`` as text, and YAML reads 5e-4 as text.
+    """
+    if "$ref" in schema:
+        schema = _schema()["$defs"][schema["$ref"].rsplit("/", 1)[1]] | schema
+    properties = schema.get("properties", {})
+    others = schema.get("additionalProperties")
+    if isinstance(value, dict):
+        defaults = {k: copy.deepcopy(s["default"]) for k, s in properties.items() if "default" in s}
+        known = {k: properties.get(k, others if isinstance(others, dict) else {}) for k in value}
+        value = {k: _complete(v, known[k]) for k, v in value.items()}
+        missing = {k: _complete(v, properties[k]) for k, v in defaults.items() if k not in value}
+        return value | missing
+    if isinstance(value, list):
+        return [_complete(item, schema.get("items", {})) for item in value]
+    if isinstance(value, str):
+        return _read(value, schema.get("type", "string"))
+    return value
+
+
+def _read(text: str, kinds: str | list[str]) -> Any:
+    """Return the number, truth value or null that ``text`` means where no text is allowed."""
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "string" in kinds:
+        return text
+    words = {"null": {"null": None}, "boolean": {"true": True, "false": False}}
+    for kind in kinds:
+        if text.lower() in words.get(kind, {}):
+            return words[kind][text.lower()]
+    for kind, convert in (("integer", int), ("number", int), ("number", float)):
+        with contextlib.suppress(ValueError):
+            if kind in kinds:
+                return convert(text)
+    return text
 
 
 def _explain(error: jsonschema.ValidationError) -> str:
@@ -99,10 +139,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"{key}: key '{missing[0]}' is missing"
         case "type":
             kinds = [allowed] if isinstance(allowed, str) else allowed
-            hint = ""
-            if {"number", "integer"} & set(kinds) and isinstance(value, str):
-                hint = "; YAML reads 5e-4 as text, write 5.0e-4 or 0.0005"
-            return f"{key}: {shown} is not allowed, must be {' or '.join(kinds)}{hint}"
+            return f"{key}: {shown} is not allowed, must be {' or '.join(kinds)}"
         case "enum":
             return f"{key}: {shown} is not allowed, must be one of {', '.join(map(str, allowed))}"
         case "minItems" | "minProperties" | "minLength":

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from maskalign import connectivity, models, pruning, symmetry
+from maskalign import connectivity, graph, models, pruning, symmetry
 from maskalign.checkpoint import load_tensors, save_tensors, write_text
 from maskalign.data import open_data
 from maskalign.diversity import diversity as compare
@@ -214,7 +214,7 @@ def _load(file: str | Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _symmetry(model: torch.nn.Module, images) -> symmetry.Symmetry:
     example = torch.zeros(2, images.channels, images.image_size, images.image_size)
-    return symmetry.derive(model, example.to(next(model.parameters()).device))
+    return graph.derive(model, example.to(next(model.parameters()).device))
 
 
 def _train(

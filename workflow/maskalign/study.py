@@ -4,7 +4,7 @@ This is the only module that knows the shape of the configuration. It imports ne
 Snakemake, because every Snakemake process, also each job on a cluster, parses it anew.
 """
 
-import math
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from maskalign.identity import IDENTITY
-from maskalign.schema import StudyError, keep_epochs, refuse_duplicate_keys, validate
+from maskalign.plan import Plan
+from maskalign.schema import StudyError, refuse_duplicate_keys, validate
 
 # What a run is called on disk. The rules use the same templates with wildcards.
 MODEL_PATH = "{protocol}/{dataset}/{model}-x{width}"
@@ -53,8 +54,8 @@ class Study:
         self.name = self.config["study"]
         self.protocol = self.config["protocol"]
         self._runs: dict[str, dict[str, Any]] = {}
-        for name, experiment in self.config["experiments"].items():
-            _Plan(self, name, experiment).add()
+        for name in self.config["experiments"]:
+            Plan(self.config, name, self.add).add()
         self.runs = pd.DataFrame(self._runs.values())
 
     # -- what the rules ask ------------------------------------------------------------------
@@ -112,6 +113,8 @@ class Study:
         path = PATHS[stage].format(**{k: _text(v) for k, v in fields.items()})
         identity = {"version": RESULT_VERSION[stage], "stage": stage}
         resolved = identity | {k: v for k, v in fields.items() if v is not None} | values
+        # Snakemake compares params as text: another order of the keys must not retrain.
+        resolved = json.loads(json.dumps(resolved, sort_keys=True))
         known = self._runs.get(path)
         if known is None:
             row = fields | {"stage": stage, "path": path, "owner": owner}
@@ -129,157 +132,6 @@ class Study:
         return path
 
 
-class _Plan:
-    """The runs of one experiment, each with the runs that it needs."""
-
-    def __init__(self, study: Study, name: str, experiment: dict[str, Any]):
-        config = study.config
-        self.study = study
-        self.name = name
-        self.experiment = experiment
-        self.recipe = config["training"][experiment["training"]]
-        data = _without(config["datasets"][experiment["dataset"]], "title", "stands_for")
-        model = _without(config["models"][experiment["model"]], "title")
-        stages = ("dense", "imp", "sparse", "matching", "connectivity", "keep_epochs")
-        shared = _without(self.recipe, *stages)
-        base = {"data": data, "net": model, **shared}
-        keep = keep_epochs(config, experiment["training"])
-        self.of = {"dense": base | {"training": self.recipe["dense"], "keep_epochs": keep}}
-        dense = base | {"dense": self.recipe["dense"]}
-        self.of["imp_round"] = self.of["imp"] = dense | {"training": self.recipe["imp"]}
-        self.of["match"] = dense | {"matching": self.recipe["matching"]}
-        sparse = dense | {"imp": self.recipe["imp"]}
-        self.of["lth"] = self.of["naive"] = sparse | {"training": self.recipe["sparse"]}
-        self.of["permuted"] = self.of["naive"] | {"matching": self.recipe["matching"]}
-        everything = self.of["permuted"] | {"connectivity": self.recipe["connectivity"]}
-        self.of["interpolation"] = self.of["match"] | {"connectivity": self.recipe["connectivity"]}
-        self.of["imp_barrier"] = self.of["landscape"] = everything
-        self.of["diversity"] = self.of["permuted"]
-
-    def add(self) -> None:
-        """Add everything that the experiment asks for to its study."""
-        e = self.experiment
-        for width in e["widths"]:
-            for a, b in self.pairs():
-                self.dense(width, b)
-                for sparsity in e["sparsities"]:
-                    for k in e["rewind_epochs"]:
-                        for method in e["methods"]:
-                            self.sparse(width, a, b, sparsity, method, k)
-        self.early_matching(**e.get("early_matching", {"widths": []}))
-        self.interpolation(**e.get("interpolation", {"widths": []}))
-        self.imp_barrier(**e.get("imp_barrier", {"widths": []}))
-        self.landscape(**e.get("landscape", {"widths": []}))
-        self.diversity(**e.get("diversity", {"widths": []}))
-
-    def pairs(self) -> list[tuple[int, int]]:
-        """Return the seeds of A and B of each pair; no two pairs share a model."""
-        first = self.experiment["first_pair"]
-        return [(2 * p, 2 * p + 1) for p in range(first, first + self.experiment["pairs"])]
-
-    def put(self, stage: str, width: float, parents=None, *, method=None, **fields) -> str:
-        """Add a run of this experiment, with its parents by role; return its path."""
-        values = self.of[method if stage == "sparse" else stage]
-        fields |= {"dataset": self.experiment["dataset"], "model": self.experiment["model"]}
-        fields |= {"width": width, "method": method}
-        return self.study.add(self.name, stage, values, parents or {}, **fields)
-
-    def dense(self, width: float, seed: int) -> str:
-        return self.put("dense", width, method="dense", init_seed=seed, order_seed=0)
-
-    def rounds(self, width: float, seed: int, sparsity: float) -> list[str]:
-        """Add the chain of IMP rounds of model ``seed`` up to ``sparsity``; return its paths."""
-        dense, chain = self.dense(width, seed), []
-        names = {"method": "imp", "mask_seed": seed, "init_seed": seed, "order_seed": 0}
-        levels = [*full_rounds(sparsity, self.recipe["imp"]["fraction"]), sparsity]
-        for r, level in enumerate(levels, start=1):
-            stage = "imp" if r == len(levels) else "imp_round"
-            names |= {"round": r, "sparsity": level}
-            parents = {
-                "before": chain[-1] if chain else dense,
-                "before_mask": chain[-1] if chain else [],
-            }
-            chain.append(self.put(stage, width, parents, **names))
-        return chain
-
-    def match(self, width: float, a: int, b: int, epoch: int | None = None) -> str:
-        """Add the matching of A to B, at the last epoch by default."""
-        epoch = self.recipe["dense"]["epochs"] if epoch is None else epoch
-        parents = {"a": self.dense(width, a), "b": self.dense(width, b)}
-        return self.put("match", width, parents, mask_seed=a, init_seed=b, matching_epoch=epoch)
-
-    def sparse(
-        self, width, a: int, b: int, sparsity, method: str, k: int, epoch=None, order: int = 0
-    ) -> str:
-        """Add one sparse training with the mask of ``a``; LTH starts from ``a`` itself."""
-        init = a if method == "lth" else b
-        parents = {
-            "init": self.dense(width, init),
-            "mask": self.rounds(width, a, sparsity)[-1],
-            "match": self.match(width, a, b, epoch) if method == "permuted" else None,
-        }
-        names = {"mask_seed": a, "init_seed": init, "order_seed": order, "sparsity": sparsity}
-        if method == "permuted":
-            names["matching_epoch"] = self.study.run(parents["match"])["matching_epoch"]
-        return self.put("sparse", width, parents, method=method, rewind_epoch=k, **names)
-
-    def early_matching(self, widths, rewind_epoch=0, matching_epochs=()) -> None:
-        for width in widths:
-            for a, b in self.pairs():
-                for sparsity in self.experiment["sparsities"]:
-                    for method in ("lth", "naive", "permuted"):
-                        self.sparse(width, a, b, sparsity, method, rewind_epoch)
-                    for t in matching_epochs:
-                        self.sparse(width, a, b, sparsity, "permuted", rewind_epoch, epoch=t)
-
-    def interpolation(self, widths) -> None:
-        for width in widths:
-            for a, b in self.pairs():
-                match = self.match(width, a, b)
-                parents = self.study.run(match)["parents"] | {"match": match}
-                self.put("interpolation", width, parents, mask_seed=a, init_seed=b)
-
-    def imp_barrier(self, widths, sparsity=0.0) -> None:
-        for width in widths:
-            for a, _ in self.pairs():
-                rounds = self.rounds(width, a, sparsity)
-                parents = {"start": self.dense(width, a), "rounds": rounds}
-                names = {"mask_seed": a, "init_seed": a, "sparsity": sparsity}
-                self.put("imp_barrier", width, parents, **names)
-
-    def landscape(self, widths, sparsity=0.0, rewind_epoch=0) -> None:
-        """Add the plane through the solutions of the first pair."""
-        a, b = self.pairs()[0]
-        for width in widths:
-            parents = {
-                "a": self.dense(width, a),
-                "match": self.match(width, a, b),
-                "lth": self.sparse(width, a, b, sparsity, "lth", rewind_epoch),
-                "permuted": self.sparse(width, a, b, sparsity, "permuted", rewind_epoch),
-            }
-            names = {"mask_seed": a, "init_seed": b, "rewind_epoch": rewind_epoch}
-            self.put("landscape", width, parents, sparsity=sparsity, **names)
-
-    def diversity(self, widths, sparsity=0.0, rewind_epoch=0, members=0) -> None:
-        """Add the ensembles of Table 1: one mask, that of A of the first pair, and other inits."""
-        a = self.pairs()[0][0]
-        seeds, others = range(a, a + members), range(a + 1, a + 1 + members)
-
-        def sparse(method: str, b: int, order: int = 0) -> str:
-            return self.sparse(width, a, b, sparsity, method, rewind_epoch, order=order)
-
-        for width in widths:
-            parents = {
-                "dense": [self.dense(width, seed) for seed in seeds],
-                "imp": [self.rounds(width, seed, sparsity)[-1] for seed in seeds],
-                "lth": [sparse("lth", a, order) for order in range(members)],
-                "permuted": [sparse("permuted", b) for b in others],
-                "naive": [sparse("naive", b) for b in others],
-            }
-            names = {"mask_seed": a, "sparsity": sparsity, "rewind_epoch": rewind_epoch}
-            self.put("diversity", width, parents, **names)
-
-
 def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
     """Return the study of a configuration that Snakemake has merged from ``files``.
 
@@ -289,20 +141,6 @@ def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
     for file in files:
         refuse_duplicate_keys(Path(file))
     return Study(config)
-
-
-def full_rounds(sparsity: float, fraction: float) -> list[float]:
-    """Return the sparsities of the whole IMP rounds before the last one, which lands on target.
-
-    Each round masks ``fraction`` of what remains: round r ends at 1 - (1 - fraction)**r. Rounds
-    that would reach the target are left to the shortened last round (SPEC, method 2).
-    """
-    keep = math.log1p(-sparsity) / math.log1p(-fraction)
-    return [1 - (1 - fraction) ** r for r in range(1, math.ceil(keep - 1e-9))]
-
-
-def _without(table: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {k: v for k, v in table.items() if k not in keys}
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,99 @@
+"""Results of a study without running it: seeded numbers, shaped as the paper's results are."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from maskalign.results import COLUMNS, CURVE_COLUMNS
+from maskalign.study import IDENTITY, Study
+
+BONUS = {"dense": 4.0, "imp": 2.0, "lth": 2.0, "permuted": 0.8, "naive": 0.0}
+ENSEMBLE = ["ensemble_accuracy", "disagreement", "kl", "js"]
+
+
+def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return runs.csv of a study; the runs at the paths ``diverged`` have status diverged."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for run in study.runs.to_dict("records"):
+        identity = {k: run[k] for k in IDENTITY}
+        status = "diverged" if run["path"] in diverged else "completed"
+
+        def add(split, metric, value, identity=identity, status=status, **where):
+            scores = {"split": split, "metric": metric, "value": value, "status": status}
+            rows.append(identity | where | scores)
+
+        if run["stage"] in ("dense", "imp_round", "imp", "sparse"):
+            accuracy = 1.0 if status == "diverged" else _accuracy(run, draw)
+            add("test", "accuracy", accuracy)
+            add("test", "top5_accuracy", (100 + accuracy) / 2)
+            add("test", "loss", 1 - accuracy / 100)
+            add("train", "loss", 0.9 - accuracy / 100)
+        elif run["stage"] == "match":
+            add("train", "matched_correlation", draw.uniform(0.4, 0.6))
+        elif run["stage"] == "diversity":
+            for method in BONUS:
+                for metric in ENSEMBLE:
+                    add("test", metric, draw.uniform(0.1, 0.9), method=method)
+        elif run["stage"] in ("interpolation", "imp_barrier"):
+            for where, height in _lines(study, run):
+                for correction, factor in (("none", 2.5), (_corrected(run), 1.0)):
+                    for split in ("test", "train"):
+                        add(split, f"error_barrier_{correction}", 30 * factor * height, **where)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def curves(study: Study) -> pd.DataFrame:
+    """Return connectivity.csv of a study."""
+    draw = np.random.default_rng(1)
+    rows = []
+    for run in study.runs.to_dict("records"):
+        if run["stage"] not in ("interpolation", "imp_barrier"):
+            continue
+        for where, height in _lines(study, run):
+            for correction, factor in (("none", 2.5), (_corrected(run), 1.0)):
+                for alpha in np.linspace(0, 1, run["values"]["connectivity"]["points"]):
+                    bump = 4 * alpha * (1 - alpha) * height * factor * draw.uniform(0.9, 1.1)
+                    for split in ("train", "test"):
+                        identity = {k: run[k] for k in IDENTITY} | where
+                        place = {"alpha": alpha, "correction": correction, "split": split}
+                        scores = {"loss": 0.2 + 2 * bump, "error": 5 + 30 * bump}
+                        rows.append(identity | place | scores)
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def grid(points: int = 9) -> pd.DataFrame:
+    """Return grid.csv of a landscape: a dense model far from two near sparse ones."""
+    marks = {"dense": (0.0, 0.0), "lth": (12.0, 0.0), "permuted": (8.0, 9.0)}
+
+    def error(x: float, y: float) -> float:
+        near = min(math.hypot(x - a, y - b) for a, b in marks.values())
+        return 4 + 80 * (1 - math.exp(-((near / 6) ** 2)))
+
+    places = [(x, y) for y in np.linspace(-4, 13, points) for x in np.linspace(-4, 16, points)]
+    rows = [{"x": x, "y": y, "error": error(x, y)} for x, y in places]
+    rows += [{"x": x, "y": y, "error": error(x, y), "model": m} for m, (x, y) in marks.items()]
+    return pd.DataFrame(rows)
+
+
+def _accuracy(run: dict, draw: np.random.Generator) -> float:
+    late = 1 - math.exp(-(0 if pd.isna(run["rewind_epoch"]) else run["rewind_epoch"]) / 3)
+    loss = 0 if pd.isna(run["sparsity"]) else 6 * run["sparsity"]
+    gain = BONUS[run["method"]] * (1 if run["method"] == "dense" else 0.2 + late)
+    return 88 + 2 * math.log2(run["width"] + 1) - loss + gain + draw.normal(0, 0.3)
+
+
+def _corrected(run: dict) -> str:
+    return "repair" if run["model"].startswith("vgg") else "reset"
+
+
+def _lines(study: Study, run: dict) -> list[tuple[dict, float]]:
+    """Return what names each line of a run beside its identity, and the height of its barrier."""
+    if run["stage"] == "interpolation":
+        wide = 1 + math.log2(run["width"])
+        return [({"method": "naive"}, 1.0), ({"method": "permuted"}, 0.6 / wide)]
+    rounds = [study.run(path) for path in run["parents"]["rounds"]]
+    return [
+        ({"method": "imp", "sparsity": round(r["sparsity"], 6)}, 0.1 * (i + 1) / len(rounds))
+        for i, r in enumerate(rounds)
+    ]

@@ -1,0 +1,75 @@
+"""Captions name the data, the model, the runs, and what is not there."""
+
+import pandas as pd
+import pytest
+from maskalign import captions
+from maskalign.study import Study
+
+SHOWN = {"dataset": "mnist", "model": "resnet20", "widths": [1, 4]}
+
+
+def test_a_stand_in_is_named(demo):
+    text = captions.subject(Study(demo), [SHOWN])
+    assert text == "ResNet8 ×1 and ×4 on MNIST 14x14 (stands in for CIFAR-10)"
+
+
+def test_a_data_set_that_stands_for_itself_has_no_such_text(demo):
+    demo["datasets"]["mnist"] |= {"stands_for": "", "title": "CIFAR-10"}
+    demo["models"]["resnet20"] |= {"options": {}, "title": ""}
+    study = Study(demo)
+    assert captions.subject(study, [SHOWN]) == "resnet20 ×1 and ×4 on CIFAR-10"
+    assert captions.heading(study, SHOWN) == "CIFAR-10, resnet20"
+    assert "stand" not in captions.conditions(study, [SHOWN])
+    assert captions.in_paper(study, "table_05", [SHOWN]).endswith("×1 and ×4 on CIFAR-10.")
+
+
+def test_conditions_name_protocol_length_fraction_and_options(demo):
+    assert captions.conditions(Study(demo), [SHOWN]) == (
+        "Protocol paper; T = 8 epochs and 50 % of the remaining weights pruned per IMP round; "
+        "ResNet8 is ResNet20 with blocks = [1 1 1], channels = 4."
+    )
+
+
+def test_different_recipes_are_told_apart(demo):
+    other = {"dataset": "mnist-folder", "model": "resnet50"}
+    text = captions.conditions(Study(demo), [SHOWN, other])
+    assert "T = 8 epochs and 50 % of the remaining weights pruned per IMP round for ResNet8" in text
+    assert "T = 6 epochs" in text
+
+
+def test_ones_own_model_is_not_said_to_be_in_the_paper(demo):
+    demo["models"]["resnet20"]["architecture"] = "torchvision.models:resnet18"
+    text = captions.in_paper(Study(demo), "table_05", [SHOWN])
+    assert text == "Corresponds to Table 5 of the paper."
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("table_05", "Table 5"), ("figure_12", "Figure 12"), ("figure_03_error", "Figure 3 (error)")],
+)
+def test_numbers_are_those_of_the_paper(name, number):
+    assert captions.number(name) == number
+
+
+def test_table_16_is_in_the_rebuttal(demo):
+    shown = {"dataset": "digits", "model": "resnet20", "widths": [1]}
+    assert "of the rebuttal shows" in captions.in_paper(Study(demo), "table_16", [shown])
+
+
+def test_what_is_absent_or_diverged_is_said():
+    missing = {"widths": [8, 16], "sparsities": [0.875], "rewind_epochs": []}
+    text = "Not run at this scale: ×8, ×16; S = 87.5 %"
+    assert captions.exceptions(missing, 2) == f"{text}; 2 diverged runs left out."
+    assert captions.exceptions({}, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([3, 3], "mean ± sample standard deviation over n = 3 pairs"),
+        ([1, 2], "mean ± sample standard deviation over n = 1 to 2 pairs"),
+        ([1, 1], "a single pair (n = 1), so no standard deviation"),
+    ],
+)
+def test_the_number_of_runs_is_given(numbers, text):
+    assert captions.spread(pd.Series(numbers), "pair") == text

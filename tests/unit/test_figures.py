@@ -1,0 +1,142 @@
+"""Figures show the numbers of the tables, name their data, and clip no text."""
+
+import warnings
+
+import pytest
+import synthetic
+from conftest import DEMO
+from maskalign import figures, selection, tables
+from maskalign.study import Study
+from matplotlib.text import Text
+
+NAMES = list(DEMO["artefacts"]["figures"])
+
+
+def sources(study, diverged=()):
+    """Return synthetic results of everything that a figure may show."""
+    grids = {path: synthetic.grid() for path in study.paths("landscape")}
+    return figures.Sources(synthetic.runs(study, diverged), synthetic.curves(study), grids)
+
+
+def texts(figure):
+    """Return the visible, non-empty texts of a figure."""
+    figure.draw_without_rendering()
+    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_of_the_demo_is_written_whole(demo, name, tmp_path):
+    study = Study(demo)
+    files = {kind: str(tmp_path / f"figure.{kind}") for kind in ("pdf", "png", "csv", "md")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing = figures.build(study, name, sources(study))
+        figures.write(drawing, name, **files)
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert b"/Type3" not in (tmp_path / "figure.pdf").read_bytes()
+    assert len((tmp_path / "figure.csv").read_text().splitlines()) > 1
+    assert (tmp_path / "figure.md").read_text().startswith("**Figure ")
+    box = drawing.figure.bbox
+    for text in texts(drawing.figure):
+        extent = text.get_window_extent()
+        assert text.get_fontsize() >= 7
+        if text.axes is None or text in (text.axes.title, text.axes.xaxis.label):
+            assert extent.x0 >= box.x0 and extent.x1 <= box.x1, text.get_text()
+            assert extent.y0 >= box.y0 and extent.y1 <= box.y1, text.get_text()
+
+
+@pytest.mark.parametrize(
+    ("figure", "table", "width"), [("figure_05", "table_05", 1), ("figure_10", "table_12", 4)]
+)
+def test_a_figure_draws_the_numbers_of_its_table(demo, figure, table, width):
+    study = Study(demo)
+    drawn = figures.build(study, figure, sources(study)).data
+    cells = tables.build(study, table, synthetic.runs(study)).cells
+    keys = ["width", "method", "sparsity", "rewind_epoch"]
+    both = cells.merge(drawn[drawn.width == width], on=keys, suffixes=("", "_drawn"))
+    assert len(both) == len(cells)
+    for column in ("mean", "std", "n"):
+        assert (both[column] == both[f"{column}_drawn"]).all()
+
+
+def test_title_and_note_name_data_runs_and_gaps(demo):
+    study = Study(demo)
+    drawing = figures.build(study, "figure_05", sources(study))
+    shown = [t.get_text() for t in texts(drawing.figure)]
+    assert "MNIST 14x14 (stands in for CIFAR-10), ResNet8, n = 2 pairs" in shown
+    assert "Not run at this scale: ×8, ×16" in shown
+    assert {"S = 90 %, ×1", "S = 95 %, ×4"} <= set(shown)
+
+
+def test_nothing_run_is_a_figure_that_says_so(demo):
+    demo["artefacts"]["figures"]["figure_05"]["shows"][0]["widths"] = [16]
+    study = Study(demo)
+    drawing = figures.build(study, "figure_05", sources(study))
+    assert drawing.data.empty
+    assert "not run at this scale" in [t.get_text() for t in texts(drawing.figure)]
+    assert "was run at this scale" in drawing.caption
+
+
+def test_methods_differ_in_more_than_colour():
+    looks = [(look.marker, look.dash) for look in figures.style.LOOKS.values()]
+    assert len(set(looks)) == len(looks)
+
+
+def test_interpolation_means_are_over_the_pairs(demo):
+    study = Study(demo)
+    found = sources(study)
+    drawn = figures.build(study, "figure_03", found).data
+    curves = found.curves
+    one = curves[(curves.dataset == "mnist") & (curves.model == "resnet20") & (curves.width == 4)]
+    one = one[(one.method == "permuted") & (one.correction == "reset") & (one.alpha == 0.5)]
+    values = one[one.split == "test"].loss
+    row = drawn[(drawn.dataset == "mnist") & (drawn.width == 4) & (drawn.alpha == 0.5)]
+    row = row[(row.method == "permuted") & (row.correction == "reset")].iloc[0]
+    assert row["n"] == len(values) == 2
+    assert row["mean"] == pytest.approx(values.mean())
+    assert row["std"] == pytest.approx(values.std(ddof=1))
+
+
+def test_a_diverged_dense_model_takes_its_curves_with_it(demo):
+    study = Study(demo)
+    drawing = figures.build(
+        study, "figure_03", sources(study, ("paper/mnist/resnet20-x4/dense/init-3",))
+    )
+    lost = drawing.data[(drawing.data.dataset == "mnist") & (drawing.data.width == 4)]
+    assert set(lost.n) == {1}
+    assert "1 diverged run left out" in drawing.caption
+    assert "n = 1 to 2 pairs" in drawing.caption
+
+
+def test_imp_barriers_are_those_of_the_rounds(demo):
+    study = Study(demo)
+    drawing = figures.build(study, "figure_04", sources(study))
+    barriers = drawing.data[drawing.data.panel == "a"]
+    assert set(barriers.metric) == {"error_barrier_none", "error_barrier_reset"}
+    assert sorted(barriers.sparsity.unique()) == [0.5, 0.75, 0.875, 0.9]
+    assert set(barriers.n) == {2}
+    marks = drawing.data[drawing.data.panel == "b"].dropna(subset=["model"])
+    assert set(marks.model) >= {"dense", "lth", "permuted"}
+
+
+def test_toy_draws_lth_only_where_asked(demo):
+    study = Study(demo)
+    first = figures.build(study, "figure_01", figures.Sources()).data
+    twelfth = figures.build(study, "figure_12", figures.Sources()).data
+    assert "lth" not in set(first.model)
+    assert "lth" in set(twelfth.model)
+
+
+def test_sources_name_the_files_a_figure_needs(demo):
+    study = Study(demo)
+    assert selection.sources(study, "figures", "figure_02") == {}
+    assert selection.sources(study, "tables", "table_02") == {}
+    assert selection.sources(study, "figures", "figure_05") == {"runs": ["runs.csv"]}
+    assert set(selection.sources(study, "figures", "figure_03")) == {"runs", "curves"}
+    assert set(selection.sources(study, "figures", "figure_04")) == {"runs", "grids"}
+
+
+def test_a_title_changes_what_an_artefact_depends_on(demo):
+    before = selection.artefact(Study(demo), "figures", "figure_05")
+    demo["datasets"]["mnist"]["title"] = "another"
+    assert selection.artefact(Study(demo), "figures", "figure_05") != before

@@ -1,0 +1,207 @@
+"""Tables hold what an independent computation gives, and say what they do not hold."""
+
+import itertools
+import re
+import statistics
+import warnings
+
+import pandas as pd
+import pytest
+import synthetic
+from maskalign import formats, tables
+from maskalign.study import Study
+
+DENSE = "paper/mnist/resnet20-x1/dense/init-{}"
+SPARSE = "paper/mnist/resnet20-x1/{}/sparsity-0.9/mask-{}_init-{}_order-0_rewind-4_match-{}".format
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def cell(table, **where):
+    """Return the one cell of a table with these values."""
+    cells = table.cells
+    for column, value in where.items():
+        cells = cells[cells[column] == value]
+    assert len(cells) == 1
+    return cells.iloc[0]
+
+
+def written(table, tmp_path):
+    """Return the text of a table's three files."""
+    writers = {
+        "csv": formats.write_csv,
+        "md": formats.write_markdown,
+        "tex": formats.write_latex,
+    }
+    for kind, write in writers.items():
+        write(table, tmp_path / f"table.{kind}")
+    return [(tmp_path / f"table.{kind}").read_text() for kind in writers]
+
+
+@pytest.mark.parametrize("number", range(1, 17))
+def test_every_table_of_the_demo_is_written(demo, number, tmp_path):
+    study = Study(demo)
+    table = tables.build(study, f"table_{number:02}", synthetic.runs(study))
+    csv, markdown, latex = written(table, tmp_path)
+    assert csv.startswith("dataset,model,")
+    assert markdown.startswith(f"**Table {number}.** ")
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{", r"\label{tab:table_"):
+        assert part in latex
+    assert not re.search(r"(?<!\\)[%&](?![^\n]*\\\\)", latex.replace(" & ", "")), "unescaped"
+    assert "nan" not in (markdown + latex).lower()
+
+
+@pytest.mark.parametrize("name", ["table_05", "table_06", "table_09", "table_11", "table_16"])
+def test_means_are_those_of_the_independent_pairs(demo, name):
+    """Ensembles add runs with mask seed 0; only pairs (0, 1) and (2, 3) may enter."""
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    table = tables.build(study, name, runs)
+    found = runs[(runs.metric == "accuracy") & (runs.split == "test") & (runs.order_seed == 0)]
+    sparse = table.cells[table.cells.method != "dense"]
+    last = 10 if name == "table_09" else 8  # the dense epochs of the demo's recipes
+    assert len(sparse) == 4 * sparse.method.nunique()
+    for row in sparse.itertuples():
+        values = [
+            float(hit.value)
+            for hit in found.itertuples()
+            if (hit.dataset, hit.model, hit.width) == (row.dataset, row.model, row.width)
+            and (hit.method, hit.sparsity, hit.rewind_epoch)
+            == (row.method, row.sparsity, row.rewind_epoch)
+            and (hit.mask_seed, hit.init_seed)
+            in ([(0, 0), (2, 2)] if row.method == "lth" else [(0, 1), (2, 3)])
+            and (row.method != "permuted" or hit.matching_epoch == last)
+        ]
+        assert len(values) == row.n == 2
+        assert row.mean == pytest.approx(statistics.mean(values))
+        assert row.std == pytest.approx(statistics.stdev(values))
+
+
+def test_dense_mean_is_over_all_a_and_b(demo):
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    table = tables.build(study, "table_05", runs)
+    chosen = runs[(runs.method == "dense") & (runs.metric == "accuracy") & runs.init_seed.notna()]
+    chosen = chosen[(chosen.dataset == "mnist") & (chosen.model == "resnet20")]
+    chosen = chosen[(chosen.width == 1) & chosen.init_seed.isin([0, 1, 2, 3])]
+    dense = cell(table, method="dense")
+    assert dense["n"] == 4
+    assert dense["mean"] == pytest.approx(chosen.value.mean())
+    assert f"Dense models reach {dense['mean']:.2f} ± {dense['std']:.2f} (n = 4)" in table.caption
+
+
+def test_diverged_runs_enter_no_mean_and_are_named(demo, tmp_path):
+    study = Study(demo)
+    lost = SPARSE("permuted", 2, 3, 8)
+    whole = tables.build(study, "table_05", synthetic.runs(study))
+    table = tables.build(study, "table_05", synthetic.runs(study, (lost,)))
+    where = {"method": "permuted", "sparsity": 0.9, "rewind_epoch": 4}
+    assert "diverged" not in whole.caption
+    assert "1 diverged run left out" in table.caption
+    assert "n = 1 to 2 pairs" in table.caption
+    assert cell(table, **where)["n"] == 1
+    assert pd.isna(cell(table, **where)["std"])
+    assert cell(table, **where)["mean"] > 50
+    both = (lost, SPARSE("permuted", 0, 1, 8))
+    table = tables.build(study, "table_05", synthetic.runs(study, both))
+    assert "| diverged" in written(table, tmp_path)[1]
+
+
+def test_best_permuted_value_of_each_row_is_bold(demo, tmp_path):
+    study = Study(demo)
+    for name in ("table_05", "table_10", "table_15"):
+        table = tables.build(study, name, synthetic.runs(study))
+        _, markdown, latex = written(table, tmp_path)
+        permuted = table.cells[table.cells.method == "permuted"]
+        best = permuted.groupby(["metric", "sparsity"])["mean"].max()
+        bold = re.findall(r"\*\*(\d\S*)", markdown.split("\n\n")[1])
+        assert sorted(bold) == sorted(f"{v:.2f}".removesuffix("**") for v in best) or all(
+            b.rstrip("*") in {f"{v:.2f}" for v in best} for b in bold
+        )
+        assert len(bold) == len(best) == latex.count(r"\textbf{")
+
+
+def test_single_runs_show_no_std(demo, tmp_path):
+    study = Study(demo)
+    table = tables.build(study, "table_10", synthetic.runs(study))
+    grid = written(table, tmp_path)[1].split("\n\n")[1]
+    assert "±" not in grid
+    assert "no standard deviation" in table.caption
+    assert set(table.cells[table.cells.method != "dense"].metric) == {"accuracy", "top5_accuracy"}
+
+
+def test_early_matching_has_a_column_for_every_epoch_and_the_last(demo):
+    study = Study(demo)
+    table = tables.build(study, "table_15", synthetic.runs(study))
+    assert list(table.layout) == ["LTH", "naive", *(f"permuted, t = {t}" for t in (1, 4, 8))]
+    last = tables.build(study, "table_05", synthetic.runs(study))
+    where = {"method": "permuted", "sparsity": 0.9, "rewind_epoch": 4, "matching_epoch": 8}
+    assert cell(table, **where)["mean"] == cell(last, **where)["mean"]
+
+
+def test_diversity_averages_the_accuracies_of_its_members(demo):
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    table = tables.build(study, "table_01", runs)
+    accuracies = runs[(runs.metric == "accuracy") & (runs.method == "lth") & (runs.mask_seed == 0)]
+    members = accuracies[(accuracies.dataset == "mnist") & (accuracies.model == "resnet20")]
+    members = members[(members.width == 1) & (members.sparsity == 0.9)]
+    members = members[members.rewind_epoch == 4].value
+    assert len(members) == 5
+    found = cell(table, dataset="mnist", method="lth", metric="accuracy")
+    assert found["n"] == 5
+    assert found["mean"] == pytest.approx(members.mean())
+    assert found["std"] == pytest.approx(members.std(ddof=1))
+    rows = itertools.product(["mnist", "mnist-pairs"], ["dense", "imp", "lth", "permuted", "naive"])
+    assert len(table.cells) == 5 * len(list(rows))
+    joint = runs[(runs.metric == "kl") & (runs.method == "imp") & (runs.dataset == "mnist")].value
+    assert cell(table, dataset="mnist", method="imp", metric="kl")["mean"] == joint.item()
+
+
+@pytest.mark.parametrize("name", ["table_07", "table_14"])
+def test_a_width_that_was_not_run_is_one_row_that_says_so(demo, name, tmp_path):
+    study = Study(demo)
+    table = tables.build(study, name, synthetic.runs(study))
+    csv, markdown, _ = written(table, tmp_path)
+    assert len(csv.splitlines()) == 1
+    assert markdown.count("not run at this scale |") == 1
+    assert "of the paper shows ResNet20" in table.caption
+
+
+def test_named_values_that_were_not_run_are_dashes(demo, tmp_path):
+    demo["artefacts"]["tables"]["table_05"]["shows"][0] |= {
+        "sparsities": [0.9, 0.97],
+        "rewind_epochs": [4, 100],
+    }
+    study = Study(demo)
+    table = tables.build(study, "table_05", synthetic.runs(study))
+    grid = written(table, tmp_path)[1]
+    assert grid.count(formats.ABSENT) == 3 * 3 + 1  # three cells a method, and the caption
+    assert "Not run at this scale: S = 97 %; k = 100" in table.caption
+    assert list(table.layout) == ["k = 4", "k = 100"]
+
+
+def test_hyperparameters_are_those_of_the_runs(demo):
+    study = Study(demo)
+    values = study.run(DENSE.format(0))["values"]
+    table = tables.build(study, "table_02")
+    cells = table.cells[(table.cells.dataset == "mnist") & (table.cells.model == "resnet20")]
+    found = dict(zip(cells.name, cells["value"], strict=True))
+    assert float(found["dense_lr"]) == values["training"]["lr"]
+    assert int(found["epochs"]) == values["training"]["epochs"]
+    assert float(found["weight_decay"]) == values["weight_decay"]
+    table = tables.build(study, "table_04")
+    assert set(table.cells.name) >= {"train_epochs_per_prune", "pruning_lr", "fraction"}
+
+
+def test_pairs_begin_at_the_first_pair(demo):
+    demo["experiments"]["svhn"]["first_pair"] = 3
+    study = Study(demo)
+    table = tables.build(study, "table_16", synthetic.runs(study))
+    assert set(table.cells[table.cells.method != "dense"].n) == {2}
+    assert cell(table, method="dense")["n"] == 4

@@ -1,0 +1,178 @@
+"""The real workflow, end to end, on the tiny study; and what users type at it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from maskalign.checkpoint import load_tensors
+from maskalign.study import Study
+
+TINY = ROOT / "tests/workflow/tiny.yaml"
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run Snakemake in a copy of the workflow."""
+    return subprocess.run(
+        [SNAKEMAKE, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def copy_workflow(folder: Path) -> Path:
+    for name in ("Snakefile", "workflow", "config", "envs", "profiles"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Return the folder in which the tiny study has been run."""
+    folder = copy_workflow(tmp_path_factory.mktemp("tiny"))
+    done = snakemake(folder, "--configfile", str(TINY), "--cores", "2", "all")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study(yaml.safe_load(TINY.read_text()))
+
+
+def test_every_table_and_figure_of_the_study_is_there(tiny, study):
+    out = tiny / "results/tiny"
+    for name in study.config["artefacts"]["tables"]:
+        for suffix in (".csv", ".md", ".tex"):
+            assert (out / "tables" / f"{name}{suffix}").stat().st_size > 0
+    for name in study.config["artefacts"]["figures"]:
+        for suffix in (".pdf", ".png"):
+            assert (out / "figures" / f"{name}{suffix}").stat().st_size > 1000
+
+
+def test_every_run_has_its_record_and_its_rows(tiny, study):
+    runs = pd.read_csv(tiny / "results/tiny/runs.csv")
+    assert set(runs.status) == {"completed"}
+    accuracy = runs[(runs.metric == "accuracy") & (runs.split == "test")]
+    trained = study.runs[study.runs.stage.isin(["dense", "imp_round", "imp", "sparse"])]
+    assert len(accuracy) == len(trained)
+    for path in trained.path:
+        record = json.loads((tiny / "results/tiny/runs" / path / "result.json").read_text())
+        assert {"commit", "device", "threads", "seconds"} <= record["provenance"].keys()
+
+
+def test_sparse_solutions_have_the_sparsity_and_the_mask_to_the_bit(tiny, study):
+    runs = tiny / "results/tiny/runs"
+    for run in study.runs[study.runs.stage == "sparse"].to_dict("records"):
+        mask, _ = load_tensors(runs / run["parents"]["mask"] / "mask.safetensors")
+        weights, _ = load_tensors(runs / run["path"] / "model.safetensors")
+        total = sum(m.numel() for m in mask.values())
+        kept = sum(int(m.sum()) for m in mask.values())
+        assert kept == round((1 - run["sparsity"]) * total)
+        for name, ones in mask.items():
+            zeros = weights[name] == 0
+            assert int((~zeros).sum()) <= int(ones.sum())  # every layer keeps its number of ones
+            if run["method"] != "permuted":
+                assert bool(zeros[~ones].all())
+
+
+def test_early_matching_uses_another_permutation_file(tiny, study):
+    matched = study.runs[(study.runs.stage == "match") & (study.runs.model == "resnet20")]
+    assert sorted(set(matched.matching_epoch)) == [1, 2]
+
+
+def test_masks_of_a_chain_are_nested(tiny, study):
+    runs = tiny / "results/tiny/runs"
+    for run in study.runs[study.runs.stage.isin(["imp", "imp_round"])].to_dict("records"):
+        before = run["parents"]["before_mask"]
+        if before:
+            old, _ = load_tensors(runs / before / "mask.safetensors")
+            new, _ = load_tensors(runs / run["path"] / "mask.safetensors")
+            assert not any(bool((new[k] & ~old[k]).any()) for k in old)
+
+
+def test_the_second_start_has_nothing_to_do(tiny):
+    done = snakemake(tiny, "--configfile", str(TINY), "--cores", "2", "-n", "all")
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_tables_and_figures_survive_without_records_and_checkpoints(tiny, tmp_path):
+    """runs.csv and connectivity.csv are enough: nothing is trained to draw a figure again."""
+    folder = copy_workflow(tmp_path)
+    shutil.copytree(tiny / ".snakemake", folder / ".snakemake", symlinks=True)
+    shutil.copytree(tiny / "results", folder / "results", copy_function=shutil.copy2)
+    shutil.rmtree(folder / "results/tiny/runs")
+    figure = folder / "results/tiny/figures/figure_05.pdf"
+    figure.unlink()
+    arguments = ("--configfile", str(TINY), "--cores", "2", "--quiet", "rules")
+    done = snakemake(folder, *arguments, "--", "results/tiny/figures/figure_05.pdf")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert figure.stat().st_size > 1000
+    assert not (folder / "results/tiny/runs").exists()
+
+
+def test_one_run_again_ends_with_the_same_bits(tiny, study):
+    path = study.runs[study.runs.method == "permuted"].iloc[0].path
+    folder = tiny / "results/tiny/runs" / path
+    before, _ = load_tensors(folder / "model.safetensors")
+    target = str((folder / "model.safetensors").relative_to(tiny))
+    arguments = ("--configfile", str(TINY), "--cores", "1", "--forcerun", target, "--", target)
+    assert snakemake(tiny, *arguments).returncode == 0
+    after, _ = load_tensors(folder / "model.safetensors")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_the_report_is_built(tiny):
+    done = snakemake(tiny, "--configfile", str(TINY), "--cores", "1", "--report", "report.html")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tiny / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-n",),
+        ("-n", "all_figures"),
+        ("-n", "all_tables"),
+        ("-n", "results/demo/figures/figure_05.pdf"),
+        ("-n", "-R", "match"),
+    ],
+)
+def test_ordinary_uses_of_snakemake_plan_the_demo(tmp_path, arguments):
+    done = snakemake(copy_workflow(tmp_path), "--quiet", "rules", *arguments)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("pairs=2", "study error: study file: unknown key 'pairs'; allowed are study,"),
+        ("protocol=mine", "study error: protocol: 'mine' is not allowed, must be one of paper"),
+        ("experiments={cifar10: {pairs: 0}}", "study error: experiments.cifar10.pairs: 0 is not"),
+    ],
+)
+def test_a_bad_study_ends_in_one_line_before_anything_runs(tmp_path, override, line):
+    done = snakemake(
+        copy_workflow(tmp_path), "--configfile", "config/demo.yaml", "--config", override, "-n"
+    )
+    assert done.returncode != 0
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_study_of_a_second_file_holds_no_job_of_the_demo(tmp_path):
+    done = snakemake(copy_workflow(tmp_path), "--configfile", str(TINY), "-n", "all")
+    assert done.returncode == 0
+    assert "results/demo" not in done.stdout + done.stderr

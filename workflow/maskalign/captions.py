@@ -1,0 +1,200 @@
+"""Captions: what a table or figure shows, of what, over how many runs, and what is not there."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from maskalign.selection import Selection
+from maskalign.study import Study
+
+METHOD_TITLES = {
+    "dense": "dense",
+    "imp": "IMP",
+    "lth": "LTH",
+    "naive": "naive",
+    "permuted": "permuted",
+}
+METRIC_TITLES = {
+    "accuracy": "test accuracy (%)",
+    "top5_accuracy": "top-5 test accuracy (%)",
+    "loss": "test loss",
+    "error": "test error (%)",
+}
+KINDS = {
+    "accuracy": "test accuracy by sparsity and rewind epoch",
+    "early_matching": "test accuracy by the epoch of matching",
+    "diversity": "ensembles and their diversity",
+    "training": "hyperparameters of training",
+    "pruning": "hyperparameters of pruning",
+    "toy": "a mask and its permutation on two weights",
+    "procedure": "the procedure",
+    "interpolation": "interpolation between two dense models",
+    "imp": "iterative magnitude pruning and the loss landscape",
+    "rewind": "test accuracy against the rewind epoch",
+    "sparsity": "test accuracy against the sparsity",
+}
+TIMES = "\u00d7"
+NOT_RUN = "not run at this scale"
+PAPER_MODELS = {"resnet20": "ResNet20", "vgg11": "VGG11", "resnet50": "ResNet50"}
+PAPER_DATA = ["CIFAR-10", "CIFAR-100", "SVHN", "ImageNet"]
+REBUTTAL = ["table_16"]
+
+
+def number(name: str) -> str:
+    """Return an artefact's name as the paper prints it: ``figure_03_error`` is Figure 3 (error)."""
+    kind, digits, *rest = name.split("_")
+    return f"{kind.capitalize()} {int(digits)}" + (f" ({' '.join(rest)})" if rest else "")
+
+
+def data_title(study: Study, dataset: str) -> str:
+    """Return a data set's title, or its name when it has none."""
+    return study.config["datasets"][dataset]["title"] or dataset
+
+
+def model_title(study: Study, model: str) -> str:
+    """Return a model's title, or its name when it has none."""
+    return study.config["models"][model]["title"] or model
+
+
+def data_text(study: Study, dataset: str) -> str:
+    """Return a data set's title and, where it stands in for another one, for which."""
+    other = study.config["datasets"][dataset]["stands_for"]
+    return data_title(study, dataset) + (f" (stands in for {other})" if other else "")
+
+
+def model_text(study: Study, model: str) -> str:
+    """Return what a model is, where options set it apart from its architecture, or nothing."""
+    entry = study.config["models"][model]
+    options = ", ".join(f"{k} = {_plain(v)}" for k, v in entry["options"].items())
+    known = PAPER_MODELS.get(entry["architecture"], entry["architecture"])
+    return f"{model_title(study, model)} is {known} with {options}" if options else ""
+
+
+def times(width: float) -> str:
+    """Return a width factor as it is printed behind a model's name."""
+    return f"{TIMES}{width:g}"
+
+
+def heading(study: Study, selection: Selection) -> str:
+    """Return the data set and model of a selection, as a figure's title names them."""
+    return f"{data_text(study, selection['dataset'])}, {model_title(study, selection['model'])}"
+
+
+def subject(study: Study, selections: Iterable[Selection]) -> str:
+    """Return the models, widths and data sets of the selections, as a caption names them."""
+    return _and(
+        f"{model_title(study, s['model'])}{_widths(s)} on {data_text(study, s['dataset'])}"
+        for s in selections
+    )
+
+
+def conditions(study: Study, selections: list[Selection]) -> str:
+    """Return a sentence with protocol, T, IMP fraction and options of the models that ran."""
+    models: dict[str, dict[str, None]] = {}
+    for s in selections:
+        for r in study.recipes(s["dataset"], s["model"]):
+            text = f"T = {r['dense']['epochs']} epochs and "
+            text += (
+                f"{percent(r['imp']['fraction'])} % of the remaining weights pruned per IMP round"
+            )
+            models.setdefault(text, {})[model_title(study, s["model"])] = None
+    parts = list(models)
+    if len(models) > 1:
+        parts = [f"{text} for {_and(titles)}" for text, titles in models.items()]
+    names = dict.fromkeys(s["model"] for s in selections)
+    parts += [text for model in names if (text := model_text(study, model))]
+    return f"Protocol {study.protocol}; {'; '.join(parts)}."
+
+
+def in_paper(study: Study, name: str, selections: Iterable[Selection]) -> str:
+    """Return a sentence that says what the paper shows in this place."""
+    source = "rebuttal" if name in REBUTTAL else "paper"
+    shown = []
+    for s in selections:
+        data, model = study.config["datasets"][s["dataset"]], study.config["models"][s["model"]]
+        meant = data["stands_for"] or data_title(study, s["dataset"])
+        if meant in PAPER_DATA and model["architecture"] in PAPER_MODELS:
+            shown.append(f"{PAPER_MODELS[model['architecture']]}{_widths(s)} on {meant}")
+    if not shown:
+        return f"Corresponds to {number(name)} of the {source}."
+    return f"{number(name)} of the {source} shows {_and(shown)}."
+
+
+def about(study: Study, kind: str, name: str) -> str:
+    """Return one line on an artefact for the report, before its results are known."""
+    entry = study.config["artefacts"][kind][name]
+    shows = entry.get("shows")
+    what = KINDS[entry["kind"]]
+    return join(
+        f"{number(name)}. {what[0].upper()}{what[1:]}"
+        + (f", {subject(study, shows)}." if shows else "."),
+        in_paper(study, name, shows or []),
+    )
+
+
+def nothing(study: Study, name: str, selections: Iterable[Selection]) -> str:
+    """Return the caption of an artefact of which nothing was run."""
+    return join(
+        f"Nothing of {subject(study, selections)} was run at this scale.",
+        in_paper(study, name, selections),
+    )
+
+
+def exceptions(missing: dict[str, list[float]], diverged: int = 0) -> str:
+    """Return a sentence on what the study does not run and on diverged runs, or nothing."""
+    parts = []
+    if absent := not_run(missing):
+        parts.append(absent)
+    if diverged:
+        parts.append(f"{diverged} diverged run{'s' * (diverged > 1)} left out")
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def not_run(missing: dict[str, list[float]]) -> str:
+    """Return what a selection names but the study does not run, or nothing."""
+    texts = {
+        "widths": lambda v: ", ".join(map(times, v)),
+        "sparsities": lambda v: f"S = {', '.join(percent(x) for x in v)} %",
+        "rewind_epochs": lambda v: f"k = {', '.join(f'{x:g}' for x in v)}",
+    }
+    parts = [texts[axis](values) for axis, values in missing.items() if values]
+    return f"{NOT_RUN[0].upper()}{NOT_RUN[1:]}: {'; '.join(parts)}" if parts else ""
+
+
+def counted(numbers: pd.Series, unit: str) -> str:
+    """Return how many runs a mean is over: ``n = 3 pairs``, or a range where cells differ."""
+    low, high = int(numbers.min()), int(numbers.max())
+    text = f"{high} {unit}{'s' * (high != 1)}"
+    return f"n = {text}" if low == high else f"n = {low} to {text}"
+
+
+def spread(numbers: pd.Series, unit: str) -> str:
+    """Return what a cell or line is: a mean with its std, or single runs without one."""
+    if numbers.max() == 1:
+        return f"a single {unit} (n = 1), so no standard deviation"
+    return f"mean ± sample standard deviation over {counted(numbers, unit)}"
+
+
+def join(*sentences: str) -> str:
+    """Return the sentences that say something, as one text."""
+    return " ".join(s for s in sentences if s)
+
+
+def percent(share: float) -> str:
+    """Return a share as percent, without needless digits: 0.875 is 87.5."""
+    return f"{100 * share:.4g}"
+
+
+def _widths(selection: Selection) -> str:
+    widths = selection.get("widths")
+    return " " + _and(map(times, widths)) if widths else ""
+
+
+def _plain(value: Any) -> str:
+    return f"[{' '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+def _and(texts: Iterable[str]) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,28 @@
+"""The paper's figures from the results of a study: one module a kind of figure."""
+
+from maskalign.figures import accuracy, imp, interpolation, procedure, toy
+from maskalign.figures.style import Drawing, Sources, styled, write
+from maskalign.study import Study
+
+__all__ = ["Drawing", "Sources", "build", "write"]
+
+KINDS = {
+    "toy": toy.draw,
+    "procedure": procedure.draw,
+    "interpolation": interpolation.draw,
+    "imp": imp.draw,
+    "rewind": accuracy.draw,
+    "sparsity": accuracy.draw,
+}
+
+
+def build(study: Study, name: str, sources: Sources) -> Drawing:
+    """Draw figure ``name`` of a study.
+
+    Args:
+        study: the study, whose configuration says what the figure shows.
+        name: name of the figure in the study's artefacts.
+        sources: results; the kinds ``toy`` and ``procedure`` need none.
+    """
+    with styled():
+        return KINDS[study.config["artefacts"]["figures"][name]["kind"]](study, name, sources)

@@ -1,0 +1,167 @@
+"""What all figures share: colours, sizes, frame, and the files that a figure is written to."""
+
+import contextlib
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from maskalign.captions import METHOD_TITLES, NOT_RUN, number
+from maskalign.checkpoint import atomic, write_text
+from maskalign.formats import csv_text
+
+TEXT_WIDTH = 6.75  # inches; the paper's columns are 3.25 wide
+COLUMN_WIDTH = 3.25
+GREY = "0.45"
+RC = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,  # embeds TrueType outlines, so text stays text
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+}
+
+
+class Look(NamedTuple):
+    """How a method is drawn; shape and dash tell the methods apart without colour."""
+
+    color: tuple[float, ...]
+    marker: str
+    dash: str
+
+
+_SET2 = mpl.colormaps["Set2"].colors
+LOOKS = {
+    "lth": Look(_SET2[0], "o", "-"),
+    "naive": Look(_SET2[1], "s", "-."),
+    "permuted": Look(_SET2[2], "^", "-"),
+    "dense": Look(_SET2[3], "", "--"),
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers it draws (one row a drawn point), and its caption."""
+
+    figure: Figure
+    data: pd.DataFrame
+    caption: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Results: runs.csv, connectivity.csv, and the landscapes (grid.csv) by path of their run."""
+
+    runs: pd.DataFrame | None = None
+    curves: pd.DataFrame | None = None
+    grids: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Apply the figures' style within the block."""
+    with mpl.rc_context(RC):
+        yield
+
+
+def write(drawing: Drawing, name: str, pdf: str, png: str, csv: str, md: str) -> None:
+    """Write a figure as vector PDF and 150 dpi PNG, its numbers as CSV, its caption as Markdown."""
+    with styled():
+        for path, options in ((pdf, {"metadata": {"CreationDate": None}}), (png, {"dpi": 150})):
+            with atomic(path) as temporary:
+                drawing.figure.savefig(temporary, format=Path(path).suffix[1:], **options)
+    write_text(csv, csv_text(drawing.data))
+    write_text(md, f"**{number(name)}.** {drawing.caption}\n")
+
+
+def canvas(
+    rows: int, columns: int, height: float = 1.45, width: float = 2.1, **options
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of at most text width and its axes [rows, columns]; sizes in inches."""
+    total = min(TEXT_WIDTH, max(COLUMN_WIDTH, 0.5 + width * columns))
+    figure = Figure(figsize=(total, height * rows + 0.35), layout="constrained")
+    FigureCanvasAgg(figure)  # measures text; without a canvas a figure cannot be laid out
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def frame(
+    figure: Figure, title: str, handles: Iterable[Artist] = (), note: str = "", rows: int = 1
+) -> None:
+    """Put the title line above the panels, a grey note and one legend below; the figure grows.
+
+    The legend is filled column by column, in ``rows`` rows.
+    """
+    width, height = figure.get_size_inches()
+    title, note = (textwrap.fill(t, int(width * 17), break_long_words=False) for t in (title, note))
+    handles = list(handles)
+    head = 0.16 * (1 + title.count("\n")) + 0.06
+    legend = 0.15 * rows + 0.06 if handles else 0.0
+    foot = legend + (0.14 * (1 + note.count("\n")) + 0.04 if note else 0.0)
+    total = height + head + foot
+    figure.set_size_inches(width, total)
+    figure.get_layout_engine().set(rect=(0, foot / total, 1, height / total))
+    figure.text(0.5, 1 - 0.04 / total, title, ha="center", va="top", fontsize=8, weight="bold")
+    if note:
+        at = (foot - 0.02) / total
+        figure.text(0.5, at, note, ha="center", va="top", fontsize=7, color=GREY)
+    if handles:
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.01 / total)}
+        spacing = {"columnspacing": 1.4, "handlelength": 2.6, "labelspacing": 0.3}
+        spacing |= {"borderpad": 0.1, "borderaxespad": 0.1}
+        figure.legend(handles=handles, ncols=-(-len(handles) // rows), **place, **spacing)
+
+
+def line(ax: Axes, method: str, x, mean, std) -> None:
+    """Draw a method's means with their standard deviations as a light band."""
+    look = LOOKS[method]
+    x, mean, std = (np.asarray(v, dtype=float) for v in (x, mean, std))
+    ax.plot(
+        x, mean, color=look.color, marker=look.marker, linestyle=look.dash, mec="white", mew=0.4
+    )
+    band(ax, x, mean, std, look.color)
+
+
+def band(ax: Axes, x, mean, std, color) -> None:
+    """Draw mean ± std as a light band, where there is a std."""
+    if not np.isnan(std).all():
+        ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
+
+
+def handle(method: str) -> Line2D:
+    """Return the legend's entry of a method."""
+    look = LOOKS[method]
+    style = {"color": look.color, "marker": look.marker, "linestyle": look.dash, "mec": "white"}
+    return Line2D([], [], label=METHOD_TITLES[method], mew=0.4, **style)
+
+
+def absent(ax: Axes) -> None:
+    """Mark a panel of which nothing was run."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.text(
+        0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=7
+    )

@@ -1,0 +1,310 @@
+"""Deriving a network's permutation symmetry from its traced graph (paper, section 3).
+
+Channels are followed through the graph: every axis that carries them gets a label, and additions,
+norms, pooling and activations join labels (union-find). What is joined must be permuted alike.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from maskalign.symmetry import Group, Place, Symmetry
+
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+ACTIVATIONS = {
+    *("relu", "relu_", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish"),
+    *("tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "softplus", "prelu"),
+}
+POINTWISE = ACTIVATIONS | {
+    *("dropout", "dropout1d", "dropout2d", "identity", "contiguous", "clone", "detach", "float"),
+    *("neg", "abs", "clamp", "square", "sqrt", "exp"),
+}
+BINARY = {"add", "add_", "iadd", "sub", "isub", "mul", "mul_", "imul", "truediv", "div"}
+POOLS = {
+    f"{prefix}{kind}_pool{d}d"
+    for prefix in ("", "adaptive_")
+    for kind in ("avg", "max")
+    for d in "123"
+}
+RESHAPES = {"flatten", "view", "reshape", "squeeze", "unsqueeze"}
+
+
+class UnsupportedModelError(ValueError):
+    """A network whose symmetry cannot be derived; the message is one line that names the place."""
+
+
+def derive(model: nn.Module, example: Tensor) -> Symmetry:
+    """Derive the symmetry of ``model``.
+
+    Args:
+        model: a network; it is traced once and run once on ``example`` in eval mode.
+        example: an input batch, [N, ...], on the model's device.
+
+    Raises:
+        UnsupportedModelError: one line that names the module or operation that is not understood.
+    """
+    return _Derivation(model, example).symmetry()
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The channel axis of a node's output: a label of the union-find, repeated after flatten."""
+
+    label: int
+    dim: int
+    repeat: int = 1
+
+
+class _Values(fx.Interpreter):
+    """Runs the graph and keeps every node's value."""
+
+    def run_node(self, node: fx.Node):
+        self.__dict__.setdefault("values", {})[node] = value = super().run_node(node)
+        return value
+
+
+class _Derivation:
+    """Labels every channel axis and joins the labels that must be permuted alike."""
+
+    FIXED = 0  # label of inputs and outputs
+
+    def __init__(self, model: nn.Module, example: Tensor):
+        self.modules = dict(model.named_modules())
+        self.joined = [self.FIXED]
+        self.sizes = [0]
+        self.places: dict[tuple[str, int], _Axis] = {}
+        self.producers: dict[str, _Axis] = {}
+        self.nodes: list[tuple[fx.Node, _Axis, bool]] = []
+        self._names_of(model)
+        try:
+            self.graph = fx.Tracer().trace(model)
+        except Exception as error:
+            line = " ".join(str(error).split())
+            raise UnsupportedModelError(
+                f"{type(model).__name__} cannot be traced: {line}"
+            ) from None
+        self.values = self._run(model, example)
+        self.axes: dict[fx.Node, _Axis | None] = {}
+        for node in self.graph.nodes:
+            self.axes[node] = self._visit(node)
+
+    def _run(self, model: nn.Module, example: Tensor) -> dict[fx.Node, object]:
+        """Return every node's value; leave the modes of ``model`` as they are."""
+        interpreter = _Values(fx.GraphModule(model, self.graph))
+        training = {m: m.training for m in model.modules()}
+        model.eval()
+        try:
+            with torch.no_grad():
+                interpreter.run(example)
+        except (RuntimeError, ValueError) as error:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} does not take an input {list(example.shape)}: "
+                + str(error).splitlines()[0]
+            ) from error
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+        return interpreter.values
+
+    # -- union-find ------------------------------------------------------------------------------
+
+    def _new(self, size: int) -> int:
+        self.joined.append(len(self.joined))
+        self.sizes.append(size)
+        return len(self.joined) - 1
+
+    def _root(self, label: int) -> int:
+        while self.joined[label] != label:
+            label = self.joined[label]
+        return label
+
+    def _join(self, node: fx.Node, a: _Axis, b: _Axis) -> None:
+        x, y = self._root(a.label), self._root(b.label)
+        if self.FIXED not in (x, y) and a.repeat != b.repeat:
+            raise self._refusal(node, "joins channels of different block length")
+        self.joined[max(x, y)] = min(x, y)
+
+    def _put(self, node: fx.Node, module: str, entry: str, axis: int, channels: _Axis) -> None:
+        """Note that an axis of a module's parameter or buffer carries ``channels``."""
+        if getattr(self.modules[module], entry, None) is None:
+            return
+        if id(getattr(self.modules[module], entry)) not in self.names:
+            raise self._refusal(node, f"has a {entry} that is computed from other parameters")
+        for name in self.names[id(getattr(self.modules[module], entry))]:
+            known = self.places.setdefault((name, axis), channels)
+            if known is not channels:  # weights used twice: both uses permute them alike
+                self._join(node, known, channels)
+
+    def _names_of(self, model: nn.Module) -> None:
+        self.names: dict[int, list[str]] = {}
+        for kind in (model.named_parameters, model.named_buffers):
+            for name, tensor in kind(remove_duplicate=False):
+                self.names.setdefault(id(tensor), []).append(name)
+
+    # -- one rule an operation -------------------------------------------------------------------
+
+    def _visit(self, node: fx.Node) -> _Axis | None:
+        if node.op == "placeholder":  # one that is no tensor is an argument left at its default
+            return _Axis(self.FIXED, 1) if isinstance(self.values[node], Tensor) else None
+        if node.op == "output":
+            for source in node.all_input_nodes:
+                if self.axes[source]:
+                    self._join(node, self.axes[source], _Axis(self.FIXED, 1))
+            return None
+        if not isinstance(self.values[node], Tensor):
+            if any(isinstance(self.values[n], Tensor) for n in node.all_input_nodes) and (
+                self._kind(node) not in ("size", "getattr", "dim")
+            ):
+                raise self._refusal(node, "gives more than one tensor")
+            return None
+        if node.op == "get_attr":
+            raise self._refusal(node, "reads a parameter outside a module")
+        channels = [self.axes[n] for n in node.all_input_nodes if self.axes[n]]
+        if not channels:
+            raise self._refusal(node, "makes a tensor from no input")
+        rule = self._module if node.op == "call_module" else self._function
+        return rule(node, channels)
+
+    def _module(self, node: fx.Node, channels: list[_Axis]) -> _Axis:
+        name, module, x = node.target, self.modules[node.target], channels[0]
+        if isinstance(module, CONVS) and self.values[node].ndim != module.weight.ndim:
+            raise self._refusal(node, "reads its input as one image without a batch dimension")
+        if isinstance(module, CONVS) and module.groups == 1:
+            return self._producer(node, x, 1, module.out_channels)
+        if isinstance(module, CONVS) and module.groups == module.in_channels == module.out_channels:
+            for entry in ("weight", "bias"):
+                self._put(node, name, entry, 0, x)
+            self.producers.setdefault(name, x)
+            return x
+        if isinstance(module, CONVS):
+            raise self._refusal(node, f"is a convolution of {module.groups} groups")
+        if isinstance(module, nn.Linear):
+            last = self.values[node].ndim - 1
+            if x.dim != last:
+                raise self._refusal(node, "is linear along another dimension than the channels'")
+            return self._producer(node, x, last, module.out_features)
+        norm = (
+            isinstance(module, NORMS)
+            or (isinstance(module, nn.GroupNorm) and module.num_groups == 1)
+            or (
+                isinstance(module, nn.LayerNorm)
+                and len(module.normalized_shape) == 1
+                and x.dim == self.values[node].ndim - 1
+            )
+        )
+        if norm or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
+            for entry in ("weight", "bias", "running_mean", "running_var"):
+                self._put(node, name, entry, 0, x)
+            return self._pointwise(node, x)
+        if any(True for _ in module.parameters()) and not isinstance(module, nn.PReLU):
+            raise self._refusal(node, "has weights but no rule")
+        return self._function(node, channels)
+
+    def _producer(self, node: fx.Node, x: _Axis, dim: int, size: int) -> _Axis:
+        """A convolution or linear layer: reads channels ``x``, makes new ones."""
+        y = _Axis(self._new(size), dim)
+        self._put(node, node.target, "weight", 1, x)
+        known = self.places.get((self.names[id(self.modules[node.target].weight)][0], 0))
+        self._put(node, node.target, "weight", 0, known or y)
+        self._put(node, node.target, "bias", 0, known or y)
+        self.producers.setdefault(node.target, known or y)
+        self.nodes.append((node, known or y, False))
+        return known or y
+
+    def _pointwise(self, node: fx.Node, x: _Axis) -> _Axis:
+        if self._kind(node) in ACTIVATIONS:
+            self.nodes.append((node, x, True))
+        return x
+
+    def _function(self, node: fx.Node, channels: list[_Axis]) -> _Axis:
+        kind, x = self._kind(node), channels[0]
+        before, after = self.values[node.all_input_nodes[0]].shape, self.values[node].shape
+        if kind in POINTWISE and len(channels) == 1:
+            return self._pointwise(node, x)
+        if kind in BINARY:
+            return self._binary(node)
+        # On [N, C] one-dimensional pooling would run over the channels.
+        if kind in POOLS and x.dim == 1 and len(after) == int(kind[-2]) + 2:
+            return x
+        if kind == "mean" and x.dim == 1 and self._is_spatial(node, len(before)):
+            return x
+        if kind in RESHAPES and x.dim == 1 and after[0] == before[0]:
+            if after[1:2] == before[1:2] and math.prod(after[2:]) == math.prod(before[2:]):
+                return x
+            if len(after) == 2:
+                return _Axis(x.label, 1, x.repeat * math.prod(before[2:]))
+        raise self._refusal(node, "is an operation without a rule")
+
+    def _is_spatial(self, node: fx.Node, ndim: int) -> bool:
+        """Return whether a mean runs over positions only, not over images or channels."""
+        dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        dims = [dims] if isinstance(dims, int) else dims or [0]
+        return all(isinstance(d, int) and d % ndim > 1 for d in dims)
+
+    def _binary(self, node: fx.Node) -> _Axis:
+        sources = [n for n in node.all_input_nodes if self.axes[n]]
+        wide = max(sources, key=lambda n: self.values[n].shape[self.axes[n].dim])
+        for n in sources:
+            one = self.values[n].shape[self.axes[n].dim] == 1
+            same = self.values[n].ndim == self.values[wide].ndim
+            if not same or self.axes[n].dim != self.axes[wide].dim:
+                raise self._refusal(node, "joins tensors whose channels are not aligned")
+            if not (one and n is not wide):
+                self._join(node, self.axes[n], self.axes[wide])
+        return self.axes[wide]
+
+    def _kind(self, node: fx.Node) -> str:
+        """Return the name of an operation, the same for module, function and method."""
+        if node.op == "call_module":
+            names = {"maxpool": "max_pool", "avgpool": "avg_pool", "adaptive": "adaptive_"}
+            kind = type(self.modules[node.target]).__name__.lower()
+            for short, long in names.items():
+                kind = kind.replace(short, long)
+            return {"leakyrelu": "leaky_relu"}.get(kind, kind)
+        if node.op == "call_method":
+            return node.target
+        return getattr(node.target, "__name__", str(node.target)).lstrip("_").rstrip("_")
+
+    def _refusal(self, node: fx.Node, what: str) -> UnsupportedModelError:
+        if node.op == "call_module":
+            where = f"module {node.target} ({type(self.modules[node.target]).__name__})"
+        else:
+            stack = node.meta.get("nn_module_stack") or {}
+            inside = [name for name, _ in stack.values() if name]
+            where = f"operation {self._kind(node)}" + (f" in {inside[-1]}" if inside else "")
+        return UnsupportedModelError(f"{where} {what}, so its symmetry cannot be derived")
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def symmetry(self) -> Symmetry:
+        """Return the groups that neither contain inputs nor outputs."""
+        roots: dict[int, list[str]] = {}
+        for name, axis in self.producers.items():
+            roots.setdefault(self._root(axis.label), []).append(name)
+        free = {root: names for root, names in roots.items() if root != self.FIXED}
+        groups = [
+            Group(names[0], self.sizes[root], self._places(root), self._taps(root))
+            for root, names in free.items()
+        ]
+        hidden = tuple(name for name, a in self.producers.items() if self._root(a.label) in free)
+        return Symmetry(tuple(groups), hidden, self.graph)
+
+    def _places(self, root: int) -> tuple[Place, ...]:
+        return tuple(
+            Place(name, axis, channels.repeat)
+            for (name, axis), channels in self.places.items()
+            if self._root(channels.label) == root
+        )
+
+    def _taps(self, root: int) -> tuple[tuple[str, int], ...]:
+        """Return the activation functions of a group; its producers if it has none."""
+        here = [
+            (node.name, axis.dim, activation)
+            for node, axis, activation in self.nodes
+            if self._root(axis.label) == root and axis.repeat == 1
+        ]
+        active = [(name, dim) for name, dim, activation in here if activation]
+        return tuple(active or [(name, dim) for name, dim, _ in here])

@@ -1,0 +1,197 @@
+"""The runs that one experiment asks for, each with the runs that it needs.
+
+A run that is needed twice is added twice under the same path; the study keeps it once.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from maskalign.schema import keep_epochs
+
+Add = Callable[..., str]  # (experiment, stage, values, parents, **fields) -> path
+
+
+# What determines the results of a stage: the part of the recipe by which it trains, if it trains,
+# and the parts behind what it is given.
+PARTS = ("dense", "imp", "sparse", "matching", "connectivity")
+NEEDS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "dense": ("dense", ()),
+    "imp_round": ("imp", ("dense",)),
+    "imp": ("imp", ("dense",)),
+    "match": (None, ("dense", "matching")),
+    "lth": ("sparse", ("dense", "imp")),
+    "naive": ("sparse", ("dense", "imp")),
+    "permuted": ("sparse", ("dense", "imp", "matching")),
+    "interpolation": (None, ("dense", "matching", "connectivity")),
+    "imp_barrier": (None, ("dense", "imp", "connectivity")),
+    "landscape": (None, PARTS),
+    "diversity": (None, ("dense", "imp", "sparse", "matching")),
+}
+
+
+class Plan:
+    """The runs of one experiment, each with the runs that it needs."""
+
+    def __init__(self, config: dict[str, Any], name: str, add: Add):
+        """Plan experiment ``name`` of a study's ``config``, to be handed to ``add`` run by run."""
+        self.experiment = experiment = config["experiments"][name]
+        self.put_run = functools.partial(add, name)
+        self.recipe = config["training"][experiment["training"]]
+        self.last = self.recipe["dense"]["epochs"]
+        self.shared = {
+            "data": _without(config["datasets"][experiment["dataset"]], "title", "stands_for"),
+            "net": _without(config["models"][experiment["model"]], "title"),
+            **_without(self.recipe, "keep_epochs", *PARTS),
+        }
+        self.keep_epochs = keep_epochs(config, experiment["training"])
+
+    def add(self) -> None:
+        """Add everything that the experiment asks for to its study."""
+        e = self.experiment
+        for width in e["widths"]:
+            for a, b in self.pairs():
+                self.dense(width, b)
+                for sparsity in e["sparsities"]:
+                    for k in e["rewind_epochs"]:
+                        for method in e["methods"]:
+                            self.sparse(width, a, b, sparsity, method, k)
+        self.early_matching(**e.get("early_matching", {"widths": []}))
+        self.interpolation(**e.get("interpolation", {"widths": []}))
+        self.imp_barrier(**e.get("imp_barrier", {"widths": []}))
+        self.landscape(**e.get("landscape", {"widths": []}))
+        self.diversity(**e.get("diversity", {"widths": []}))
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the seeds of A and B of each pair; no two pairs share a model."""
+        first = self.experiment["first_pair"]
+        return [(2 * p, 2 * p + 1) for p in range(first, first + self.experiment["pairs"])]
+
+    def put(self, stage: str, width: float, parents=None, *, method=None, **fields) -> str:
+        """Add a run of this experiment, with its parents by role; return its path."""
+        trained_by, behind = NEEDS[method if stage == "sparse" else stage]
+        values = self.shared | {part: self.recipe[part] for part in behind}
+        if trained_by:
+            values["training"] = self.recipe[trained_by]
+        if stage == "dense":
+            values["keep_epochs"] = self.keep_epochs
+        fields |= {"dataset": self.experiment["dataset"], "model": self.experiment["model"]}
+        fields |= {"width": width, "method": method}
+        return self.put_run(stage, values, parents or {}, **fields)
+
+    def dense(self, width: float, seed: int) -> str:
+        """Add a dense model; it depends on nothing but its seed."""
+        return self.put("dense", width, method="dense", init_seed=seed, order_seed=0)
+
+    def rounds(self, width: float, seed: int, sparsity: float) -> list[str]:
+        """Add the chain of IMP rounds of model ``seed`` up to ``sparsity``; return its paths."""
+        dense, chain = self.dense(width, seed), []
+        names = {"method": "imp", "mask_seed": seed, "init_seed": seed, "order_seed": 0}
+        levels = [*full_rounds(sparsity, self.recipe["imp"]["fraction"]), sparsity]
+        for r, level in enumerate(levels, start=1):
+            stage = "imp" if r == len(levels) else "imp_round"
+            names |= {"round": r, "sparsity": level}
+            parents = {
+                "before": chain[-1] if chain else dense,
+                "before_mask": chain[-1] if chain else [],
+            }
+            chain.append(self.put(stage, width, parents, **names))
+        return chain
+
+    def match(self, width: float, a: int, b: int, epoch: int | None = None) -> str:
+        """Add the matching of A to B, at the last epoch by default."""
+        epoch = self.last if epoch is None else epoch
+        parents = {"a": self.dense(width, a), "b": self.dense(width, b)}
+        return self.put("match", width, parents, mask_seed=a, init_seed=b, matching_epoch=epoch)
+
+    def sparse(
+        self, width, a: int, b: int, sparsity, method: str, k: int, epoch=None, order: int = 0
+    ) -> str:
+        """Add one sparse training with the mask of ``a``; LTH starts from ``a`` itself."""
+        init = a if method == "lth" else b
+        parents = {
+            "init": self.dense(width, init),
+            "mask": self.rounds(width, a, sparsity)[-1],
+            "match": self.match(width, a, b, epoch) if method == "permuted" else None,
+        }
+        names = {"mask_seed": a, "init_seed": init, "order_seed": order, "sparsity": sparsity}
+        if method == "permuted":
+            names["matching_epoch"] = self.last if epoch is None else epoch
+        return self.put("sparse", width, parents, method=method, rewind_epoch=k, **names)
+
+    def early_matching(self, widths, rewind_epoch=0, matching_epochs=()) -> None:
+        """Add what Table 15 compares: permuted masks from a B that is still training."""
+        for width in widths:
+            for a, b in self.pairs():
+                for sparsity in self.experiment["sparsities"]:
+                    for method in ("lth", "naive", "permuted"):
+                        self.sparse(width, a, b, sparsity, method, rewind_epoch)
+                    for t in matching_epochs:
+                        self.sparse(width, a, b, sparsity, "permuted", rewind_epoch, epoch=t)
+
+    def interpolation(self, widths) -> None:
+        """Add the lines from A to B of Figure 3."""
+        for width in widths:
+            for a, b in self.pairs():
+                parents = {
+                    "a": self.dense(width, a),
+                    "b": self.dense(width, b),
+                    "match": self.match(width, a, b),
+                }
+                self.put("interpolation", width, parents, mask_seed=a, init_seed=b)
+
+    def imp_barrier(self, widths, sparsity=0.0) -> None:
+        """Add the lines from the dense A to its IMP rounds of Figure 4a."""
+        for width in widths:
+            for a, _ in self.pairs():
+                rounds = self.rounds(width, a, sparsity)
+                parents = {"start": self.dense(width, a), "rounds": rounds}
+                names = {"mask_seed": a, "init_seed": a, "sparsity": sparsity}
+                self.put("imp_barrier", width, parents, **names)
+
+    def landscape(self, widths, sparsity=0.0, rewind_epoch=0) -> None:
+        """Add the plane through the solutions of the first pair."""
+        a, b = self.pairs()[0]
+        for width in widths:
+            parents = {
+                "a": self.dense(width, a),
+                "match": self.match(width, a, b),
+                "lth": self.sparse(width, a, b, sparsity, "lth", rewind_epoch),
+                "permuted": self.sparse(width, a, b, sparsity, "permuted", rewind_epoch),
+            }
+            names = {"mask_seed": a, "init_seed": b, "rewind_epoch": rewind_epoch}
+            self.put("landscape", width, parents, sparsity=sparsity, **names)
+
+    def diversity(self, widths, sparsity=0.0, rewind_epoch=0, members=0) -> None:
+        """Add the ensembles of Table 1: one mask, that of A of the first pair, and other inits."""
+        a = self.pairs()[0][0]
+        seeds, others = range(a, a + members), range(a + 1, a + 1 + members)
+
+        def sparse(method: str, b: int, order: int = 0) -> str:
+            return self.sparse(width, a, b, sparsity, method, rewind_epoch, order=order)
+
+        for width in widths:
+            parents = {
+                "dense": [self.dense(width, seed) for seed in seeds],
+                "imp": [self.rounds(width, seed, sparsity)[-1] for seed in seeds],
+                "lth": [sparse("lth", a, order) for order in range(members)],
+                "permuted": [sparse("permuted", b) for b in others],
+                "naive": [sparse("naive", b) for b in others],
+            }
+            names = {"mask_seed": a, "sparsity": sparsity, "rewind_epoch": rewind_epoch}
+            self.put("diversity", width, parents, **names)
+
+
+def full_rounds(sparsity: float, fraction: float) -> list[float]:
+    """Return the sparsities of the whole IMP rounds before the last one, which lands on target.
+
+    Each round masks ``fraction`` of what remains: round r ends at 1 - (1 - fraction)**r. Rounds
+    that would reach the target are left to the shortened last round (SPEC, method 2).
+    """
+    keep = math.log1p(-sparsity) / math.log1p(-fraction)
+    return [1 - (1 - fraction) ** r for r in range(1, math.ceil(keep - 1e-9))]
+
+
+def _without(table: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in table.items() if k not in keys}

@@ -1,0 +1,230 @@
+"""Which results a table or figure shows: the runs of independent pairs, and what was not run.
+
+An experiment's pair p is (A, B) with seeds (2p, 2p + 1) and data order 0. Ensembles (Table 1) add
+runs that share a mask with the first pair; they are no further pairs and never enter a mean here.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from maskalign.study import Study
+
+# Raised by hand when a table's or figure's content changes, so that Snakemake makes it again.
+VERSION = {"tables": 1, "figures": 1}
+METHODS = ["dense", "imp", "lth", "naive", "permuted"]
+AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
+KEYS = [
+    "width",
+    "method",
+    "mask_seed",
+    "init_seed",
+    "order_seed",
+    "sparsity",
+    "rewind_epoch",
+    "matching_epoch",
+]
+
+# Kinds of tables and figures that need no results.
+SETTINGS = ["training", "pruning", "toy", "procedure"]
+
+Selection = dict[str, Any]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The results that a selection shows.
+
+    Attributes:
+        rows: rows of runs.csv of the independent pairs, diverged ones included.
+        missing: values that the selection names and the study does not run, by axis: ``widths``,
+            ``sparsities``, ``rewind_epochs``.
+    """
+
+    rows: pd.DataFrame
+    missing: dict[str, list[float]]
+
+
+def artefact(study: Study, kind: str, name: str) -> dict[str, Any]:
+    """Return all of the configuration that ``tables`` or ``figures`` entry ``name`` depends on."""
+    entry, config = study.config["artefacts"][kind][name], study.config
+    shows = entry.get("shows", [])
+    return {
+        "version": VERSION[kind],
+        "entry": entry,
+        "datasets": {s["dataset"]: config["datasets"][s["dataset"]] for s in shows},
+        "models": {s["model"]: config["models"][s["model"]] for s in shows},
+        "recipes": [study.recipes(s["dataset"], s["model"]) for s in shows],
+        "experiments": [e for s in shows for e in experiments(study, s)],
+    }
+
+
+def sources(study: Study, kind: str, name: str) -> dict[str, list[str]]:
+    """Return the files under results/<study>/ that a table or figure is made from, by role."""
+    entry = study.config["artefacts"][kind][name]
+    if entry["kind"] in SETTINGS:
+        return {}
+    found = {"runs": ["runs.csv"]}
+    if entry["kind"] == "interpolation":
+        found["curves"] = ["connectivity.csv"]
+    if entry["kind"] == "imp":
+        found["grids"] = [f"runs/{path}/grid.csv" for path in landscapes(study, entry)]
+    return found
+
+
+def landscapes(study: Study, entry: dict[str, Any]) -> list[str]:
+    """Return the paths of the landscape runs that a figure of kind ``imp`` shows."""
+    return [path for s in entry["shows"] for path in study.selected(s, "landscape")]
+
+
+def read_rows(path: str | Path) -> pd.DataFrame:
+    """Return runs.csv or connectivity.csv; empty fields are NaN."""
+    return pd.read_csv(path)
+
+
+def experiments(study: Study, selection: Selection) -> list[dict[str, Any]]:
+    """Return the experiments that train the selection's model on its data set."""
+    wanted = (selection["dataset"], selection["model"])
+    every = study.config["experiments"].values()
+    return [e for e in every if (e["dataset"], e["model"]) == wanted]
+
+
+def pairs(experiment: dict[str, Any]) -> list[Pair]:
+    """Return the seeds (A, B) of an experiment's independent pairs."""
+    first = experiment["first_pair"]
+    return [(2 * p, 2 * p + 1) for p in range(first, first + experiment["pairs"])]
+
+
+def shown(
+    study: Study, selection: Selection, runs: pd.DataFrame, metric: str, early: bool = False
+) -> Shown:
+    """Return one metric on the test data, of dense and sparse runs of the independent pairs.
+
+    Permuted runs are those matched at the last epoch; with ``early``, the early-matching runs
+    (Table 15) of every matching epoch and the LTH and naive runs beside them instead.
+
+    Args:
+        study: the study.
+        selection: data set and model, perhaps widths, sparsities and rewind epochs.
+        runs: runs.csv.
+        metric: a name in the column ``metric``, such as ``accuracy`` (percent).
+        early: whether to show the early-matching runs.
+    """
+    wanted = pd.DataFrame(_identities(study, selection, early), columns=KEYS).drop_duplicates()
+    found = of(study, selection, runs)
+    found = found[(found["metric"] == metric) & (found["split"] == "test")]
+    rows = _numeric(wanted).merge(_numeric(found), on=KEYS)
+    for axis, column in AXES.items():
+        if axis in selection:
+            rows = rows[rows[column].isin(selection[axis]) | _dense_beside(rows, axis)]
+    return Shown(rows, _missing(selection, rows))
+
+
+def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
+    """Return the rows of runs.csv or connectivity.csv that belong to the selection's lines.
+
+    These are lines from A to B (methods ``naive`` and ``permuted``) and from A to its IMP rounds
+    (``imp``), of the independent pairs. A line with a diverged dense end has status ``diverged``
+    where ``rows`` carry a status.
+    """
+    allowed = {
+        (float(width), float(a), float(end))
+        for e in experiments(study, selection)
+        for stage in ("interpolation", "imp_barrier")
+        for width in e.get(stage, {}).get("widths", [])
+        for a, b in pairs(e)
+        for end in ([b] if stage == "interpolation" else [a])
+    }
+    found = _numeric(of(study, selection, rows))
+    ends = zip(found["width"], found["mask_seed"], found["init_seed"], strict=True)
+    found = found[[end in allowed for end in ends]]
+    if "widths" in selection:
+        found = found[found["width"].isin(selection["widths"])]
+    return Shown(found, _missing({"widths": selection.get("widths", [])}, found))
+
+
+def diverged_dense(study: Study, selection: Selection, runs: pd.DataFrame) -> set[Pair]:
+    """Return (width, seed) of the selection's dense models that diverged."""
+    found = of(study, selection, runs)
+    found = found[(found["method"] == "dense") & (found["status"] == "diverged")]
+    found = found.dropna(subset=["init_seed"])
+    return set(zip(found["width"], found["init_seed"], strict=True))
+
+
+def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return columns ``by``, mean, sample std (n - 1), n and diverged, one row a group.
+
+    Diverged values enter neither mean, std nor n; ``diverged`` counts them. The std of a single
+    value is NaN.
+    """
+    lost = rows["status"] == "diverged"
+    kept = rows.assign(value=rows["value"].where(~lost), diverged=lost)
+    groups = kept.groupby(by, dropna=False, as_index=False)
+    return groups.agg(
+        mean=("value", "mean"),
+        std=("value", "std"),
+        n=("value", "count"),
+        diverged=("diverged", "sum"),
+    )
+
+
+def of(study: Study, selection: Selection, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the selection's model and data set under the study's protocol."""
+    same = rows["protocol"] == study.protocol
+    for column in ("dataset", "model"):
+        same &= rows[column] == selection[column]
+    return rows[same]
+
+
+def same(rows: pd.DataFrame, values: dict[str, Any]) -> pd.Series:
+    """Return, for each row, whether its columns have these values; None is an empty field."""
+    hit = pd.Series(True, index=rows.index)
+    for column, value in values.items():
+        hit &= rows[column].isna() if value is None else rows[column] == value
+    return hit
+
+
+def values_of(selection: Selection, axis: str, rows: pd.DataFrame) -> list[float]:
+    """Return the values of an axis that the selection names, or else those that were run."""
+    return selection.get(axis) or sorted(rows[AXES[axis]].dropna().unique().tolist())
+
+
+def _identities(study: Study, selection: Selection, early: bool) -> Iterator[tuple]:
+    """Yield the KEYS of the runs of independent pairs."""
+    for e in experiments(study, selection):
+        last = study.config["training"][e["training"]]["dense"]["epochs"]
+        trained = e.get("early_matching", {"widths": []}) if early else e
+        for width, (a, b) in itertools.product(trained["widths"], pairs(e)):
+            for seed in (a, b):
+                yield width, "dense", None, seed, 0, None, None, None
+            rewinds = [trained["rewind_epoch"]] if early else e["rewind_epochs"]
+            methods = ["lth", "naive", "permuted"] if early else e["methods"]
+            for s, k, method in itertools.product(e["sparsities"], rewinds, methods):
+                init = a if method == "lth" else b
+                epochs = [last] if method == "permuted" else [None]
+                if early and method == "permuted":
+                    epochs = sorted({*trained["matching_epochs"], last})
+                for epoch in epochs:
+                    yield width, method, a, init, 0, s, k, epoch
+
+
+def _numeric(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with numbers, NaN where empty, in every key column but the method."""
+    return rows.astype({k: float for k in KEYS if k != "method" and k in rows})
+
+
+def _dense_beside(rows: pd.DataFrame, axis: str) -> pd.Series:
+    """Dense runs have a width, but no sparsity and no rewind epoch that could exclude them."""
+    return (rows["method"] == "dense") & (axis != "widths")
+
+
+def _missing(selection: Selection, rows: pd.DataFrame) -> dict[str, list[float]]:
+    return {
+        axis: [v for v in selection.get(axis, []) if v not in set(rows[column])]
+        for axis, column in AXES.items()
+    }

@@ -1,0 +1,67 @@
+# The study and its folders. Wildcards are limited to what the study names, so that a target
+# outside it is an unknown file and not a wrong run.
+import sys
+
+from maskalign import captions, selection
+from maskalign import study as studies
+
+try:
+    STUDY = studies.load(config, workflow.configfiles)
+except studies.StudyError as error:
+    sys.exit(f"study error: {error}")
+
+OUT = f"results/{STUDY.name}"
+RUNS = f"{OUT}/runs"
+STATE = f"{OUT}/state"
+LOGS = f"{OUT}/logs"
+BENCHMARKS = f"{OUT}/benchmarks"
+PATHS = studies.PATHS
+MODEL = f"{RUNS}/{studies.MODEL_PATH}"
+
+
+def data_of(wildcards):
+    """Return the prepared data set, or the user's own image folder."""
+    dataset = STUDY.config["datasets"][wildcards.dataset]
+    if dataset["source"] == "imagefolder":
+        return dataset["path"]
+    suffix = "" if dataset["source"].endswith("-folder") else ".safetensors"
+    return f"{OUT}/data/{wildcards.dataset}{suffix}"
+
+
+def parents(stage, role, file):
+    """Return an input function: ``file`` of the runs that a run of ``stage`` needs as ``role``."""
+
+    def find(wildcards):
+        run = STUDY.run(PATHS[stage].format(**dict(wildcards.items())))
+        found = run["parents"][role]
+        if isinstance(found, str):
+            return f"{RUNS}/{found}/{file}"
+        return [f"{RUNS}/{path}/{file}" for path in found]
+
+    return find
+
+
+def sources(kind):
+    """Return an input function: the results that one of the ``kind`` (tables, figures) shows."""
+
+    def find(wildcards):
+        (name,) = wildcards
+        found = selection.sources(STUDY, kind, name)
+        return {role: [f"{OUT}/{file}" for file in files] for role, files in found.items()}
+
+    return find
+
+
+wildcard_constraints:
+    protocol=STUDY.protocol,
+    dataset="|".join(STUDY.config["datasets"]),
+    model="|".join(STUDY.config["models"]),
+    width=r"[0-9.]+(e[+-]?[0-9]+)?",
+    sparsity=r"[0-9.]+(e-[0-9]+)?",
+    method="lth|naive|permuted",
+    mask_seed=r"\d+",
+    init_seed=r"\d+",
+    order_seed=r"\d+",
+    rewind_epoch=r"\d+",
+    matching_epoch=r"\d+|none",
+    round=r"\d+",

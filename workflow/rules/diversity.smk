@@ -1,0 +1,22 @@
+rule diversity:
+    input:
+        data=data_of,
+        dense=parents("diversity", "dense", "model.safetensors"),
+        imp=parents("diversity", "imp", "model.safetensors"),
+        lth=parents("diversity", "lth", "model.safetensors"),
+        permuted=parents("diversity", "permuted", "model.safetensors"),
+        naive=parents("diversity", "naive", "model.safetensors"),
+    output:
+        result=f"{RUNS}/{PATHS['diversity']}/result.json",
+    log:
+        f"{LOGS}/{PATHS['diversity']}.log",
+    benchmark:
+        f"{BENCHMARKS}/{PATHS['diversity']}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        values=STUDY.values("diversity"),
+    message:
+        "Compare ensembles of {wildcards.model} x{wildcards.width} on {wildcards.dataset}"
+    script:
+        "../scripts/diversity.py"

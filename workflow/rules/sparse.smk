@@ -1,0 +1,26 @@
+rule sparse:
+    input:
+        data=data_of,
+        checkpoints=f"{MODEL}/dense/init-{{init_seed}}/checkpoints",
+        mask=f"{RUNS}/{PATHS['imp']}/mask.safetensors",
+        permutation=branch(
+            evaluate("{method} == 'permuted'"),
+            then=f"{RUNS}/{PATHS['match']}/permutation.safetensors",
+        ),
+    output:
+        model=f"{RUNS}/{PATHS['sparse']}/model.safetensors",
+        history=f"{RUNS}/{PATHS['sparse']}/history.csv",
+        result=f"{RUNS}/{PATHS['sparse']}/result.json",
+    log:
+        f"{LOGS}/{PATHS['sparse']}.log",
+    benchmark:
+        f"{BENCHMARKS}/{PATHS['sparse']}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        values=STUDY.values("sparse"),
+        state=f"{STATE}/{PATHS['sparse']}",
+    message:
+        "Train {wildcards.method} at sparsity {wildcards.sparsity} from epoch {wildcards.rewind_epoch}, {wildcards.model} x{wildcards.width} on {wildcards.dataset}"
+    script:
+        "../scripts/sparse.py"

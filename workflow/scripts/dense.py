@@ -1,0 +1,16 @@
+"""Train one dense model."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import stages
+
+    stages.dense(
+        data=snakemake.input.data,
+        values=snakemake.params.values,
+        state=snakemake.params.state,
+        model=snakemake.output.model,
+        checkpoints=snakemake.output.checkpoints,
+        history=snakemake.output.history,
+        result=snakemake.output.result,
+    )

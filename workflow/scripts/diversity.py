@@ -1,0 +1,15 @@
+"""Compare the ensembles of Table 1."""
+
+from maskalign.job import job
+
+METHODS = ["dense", "imp", "lth", "permuted", "naive"]
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import stages
+
+    stages.diversity(
+        data=snakemake.input.data,
+        values=snakemake.params.values,
+        members={method: snakemake.input[method] for method in METHODS},
+        result=snakemake.output.result,
+    )

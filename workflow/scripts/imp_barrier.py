@@ -1,0 +1,16 @@
+"""Interpolate between a dense model and its IMP rounds."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import stages
+
+    stages.imp_barrier(
+        data=snakemake.input.data,
+        values=snakemake.params.values,
+        start=snakemake.input.start,
+        rounds=snakemake.input.rounds,
+        masks=snakemake.input.masks,
+        curve=snakemake.output.curve,
+        result=snakemake.output.result,
+    )

@@ -1,0 +1,16 @@
+"""Interpolate between two dense models."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import stages
+
+    stages.interpolation(
+        data=snakemake.input.data,
+        values=snakemake.params.values,
+        a=snakemake.input.a,
+        b=snakemake.input.b,
+        permutation=snakemake.input.permutation,
+        curve=snakemake.output.curve,
+        result=snakemake.output.result,
+    )

@@ -1,0 +1,16 @@
+"""Match one model to another."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import stages
+
+    stages.match(
+        data=snakemake.input.data,
+        values=snakemake.params.values,
+        a=snakemake.input.a,
+        b=snakemake.input.b,
+        b_checkpoints=snakemake.input.b_checkpoints,
+        permutation=snakemake.output.permutation,
+        result=snakemake.output.result,
+    )

@@ -1,0 +1,18 @@
+"""Train LTH, naive or permuted."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import stages
+
+    stages.sparse(
+        data=snakemake.input.data,
+        values=snakemake.params.values,
+        checkpoints=snakemake.input.checkpoints,
+        mask=snakemake.input.mask,
+        permutation=snakemake.input.permutation or None,
+        state=snakemake.params.state,
+        model=snakemake.output.model,
+        history=snakemake.output.history,
+        result=snakemake.output.result,
+    )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from maskalign.results import COLUMNS, CURVE_COLUMNS
+from maskalign.results import COLUMNS, CURVE_COLUMNS, PLANE_COLUMNS
 from maskalign.study import IDENTITY, Study
 
 BONUS = {"dense": 4.0, "imp": 2.0, "lth": 2.0, "permuted": 0.8, "naive": 0.0}
@@ -62,8 +62,15 @@ def curves(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
-def grid(points: int = 9) -> pd.DataFrame:
-    """Return grid.csv of a landscape: a dense model far from two near sparse ones."""
+def planes(study: Study) -> pd.DataFrame:
+    """Return landscapes.csv of a study."""
+    runs = [study.run(path) for path in study.paths("landscape")]
+    rows = [plane().assign(**{k: run[k] for k in IDENTITY}) for run in runs]
+    return pd.concat(rows)[PLANE_COLUMNS]
+
+
+def plane(points: int = 9) -> pd.DataFrame:
+    """Return a landscape: a dense model far from two near sparse ones."""
     marks = {"dense": (0.0, 0.0), "lth": (12.0, 0.0), "permuted": (8.0, 9.0)}
 
     def error(x: float, y: float) -> float:
@@ -72,7 +79,7 @@ def grid(points: int = 9) -> pd.DataFrame:
 
     places = [(x, y) for y in np.linspace(-4, 13, points) for x in np.linspace(-4, 16, points)]
     rows = [{"x": x, "y": y, "error": error(x, y)} for x, y in places]
-    rows += [{"x": x, "y": y, "error": error(x, y), "model": m} for m, (x, y) in marks.items()]
+    rows += [{"x": x, "y": y, "error": error(x, y), "mark": m} for m, (x, y) in marks.items()]
     return pd.DataFrame(rows)
 
 

@@ -14,8 +14,8 @@ NAMES = list(DEMO["artefacts"]["figures"])
 
 def sources(study, diverged=()):
     """Return synthetic results of everything that a figure may show."""
-    grids = {path: synthetic.grid() for path in study.paths("landscape")}
-    return figures.Sources(synthetic.runs(study, diverged), synthetic.curves(study), grids)
+    results = (synthetic.runs(study, diverged), synthetic.curves(study), synthetic.planes(study))
+    return figures.Sources(*results)
 
 
 def texts(figure):
@@ -115,8 +115,8 @@ def test_imp_barriers_are_those_of_the_rounds(demo):
     assert set(barriers.metric) == {"error_barrier_none", "error_barrier_reset"}
     assert sorted(barriers.sparsity.unique()) == [0.5, 0.75, 0.875, 0.9]
     assert set(barriers.n) == {2}
-    marks = drawing.data[drawing.data.panel == "b"].dropna(subset=["model"])
-    assert set(marks.model) >= {"dense", "lth", "permuted"}
+    marks = drawing.data[drawing.data.panel == "b"].dropna(subset=["mark"])
+    assert set(marks.mark) >= {"dense", "lth", "permuted"}
 
 
 def test_toy_draws_lth_only_where_asked(demo):
@@ -131,9 +131,9 @@ def test_sources_name_the_files_a_figure_needs(demo):
     study = Study(demo)
     assert selection.sources(study, "figures", "figure_02") == {}
     assert selection.sources(study, "tables", "table_02") == {}
-    assert selection.sources(study, "figures", "figure_05") == {"runs": ["runs.csv"]}
+    assert selection.sources(study, "figures", "figure_05") == {"runs": "runs.csv"}
     assert set(selection.sources(study, "figures", "figure_03")) == {"runs", "curves"}
-    assert set(selection.sources(study, "figures", "figure_04")) == {"runs", "grids"}
+    assert set(selection.sources(study, "figures", "figure_04")) == {"runs", "planes"}
 
 
 def test_a_title_changes_what_an_artefact_depends_on(demo):

@@ -17,6 +17,7 @@ from maskalign.identity import IDENTITY, values_hash
 
 COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
 CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error"]
+PLANE_COLUMNS = [*IDENTITY, "x", "y", "error", "mark"]
 
 
 class Record:
@@ -89,10 +90,10 @@ def collect_metrics(records: Iterable[str | Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def collect_curves(curves: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Return the rows (CURVE_COLUMNS) of all interpolation curves."""
+def collect_rows(files: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Return the rows of all files, of curves or of planes."""
     rows = []
-    for path in curves:
+    for path in files:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows += list(csv.DictReader(file))
     return rows

@@ -64,26 +64,21 @@ def artefact(study: Study, kind: str, name: str) -> dict[str, Any]:
     }
 
 
-def sources(study: Study, kind: str, name: str) -> dict[str, list[str]]:
+def sources(study: Study, kind: str, name: str) -> dict[str, str]:
     """Return the files under results/<study>/ that a table or figure is made from, by role."""
     entry = study.config["artefacts"][kind][name]
     if entry["kind"] in SETTINGS:
         return {}
-    found = {"runs": ["runs.csv"]}
+    found = {"runs": "runs.csv"}
     if entry["kind"] == "interpolation":
-        found["curves"] = ["connectivity.csv"]
+        found["curves"] = "connectivity.csv"
     if entry["kind"] == "imp":
-        found["grids"] = [f"runs/{path}/grid.csv" for path in landscapes(study, entry)]
+        found["planes"] = "landscapes.csv"
     return found
 
 
-def landscapes(study: Study, entry: dict[str, Any]) -> list[str]:
-    """Return the paths of the landscape runs that a figure of kind ``imp`` shows."""
-    return [path for s in entry["shows"] for path in study.selected(s, "landscape")]
-
-
 def read_rows(path: str | Path) -> pd.DataFrame:
-    """Return runs.csv or connectivity.csv; empty fields are NaN."""
+    """Return runs.csv, connectivity.csv or landscapes.csv; empty fields are NaN."""
     return pd.read_csv(path)
 
 

@@ -12,8 +12,9 @@ from maskalign.checkpoint import load_tensors, save_tensors, write_text
 from maskalign.data import open_data
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate, predict
+from maskalign.identity import IDENTITY
 from maskalign.matching import match_activations, match_weights
-from maskalign.results import CURVE_COLUMNS, Record, write_rows
+from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, write_rows
 from maskalign.seeds import derive, generator
 from maskalign.training import Plan, diverged, history_rows, train
 
@@ -164,8 +165,9 @@ def landscape(
     rows = [{"x": float(x), "y": float(y), "error": error(at(x, y))} for y in ys for x in xs]
     names = {"origin": "dense", "first": "lth", "second": "permuted"}
     for mark, (x, y) in marks.items():
-        rows.append({"x": x, "y": y, "error": error(at(x, y)), "model": names[mark]})
-    write_rows(grid, rows, ["x", "y", "error", "model"])
+        rows.append({"x": x, "y": y, "error": error(at(x, y)), "mark": names[mark]})
+    run = {k: values.get(k) for k in IDENTITY}
+    write_rows(grid, [run | row for row in rows], PLANE_COLUMNS)
     record.finish(result)
 
 
@@ -285,5 +287,5 @@ def _line(record: Record, model, groups, images, values: Values, a, b, **where) 
                 for m in ("loss", "error")
             }
             record.add(barriers, split=split, **where)
-    run = {k: values.get(k) for k in CURVE_COLUMNS if k in values}
+    run = {k: values.get(k) for k in IDENTITY}
     return [run | where | row for row in rows]

@@ -1,4 +1,4 @@
-# One tidy row a number, and one row a point of a curve: all that tables and figures read.
+# One tidy row a number, a point of a curve, a point of a plane: all that tables and figures read.
 rule runs:
     input:
         records=[
@@ -7,9 +7,11 @@ rule runs:
             + STUDY.paths("interpolation", "imp_barrier", "diversity")
         ],
         curves=[f"{RUNS}/{path}/curve.csv" for path in STUDY.paths("interpolation", "imp_barrier")],
+        planes=[f"{RUNS}/{path}/grid.csv" for path in STUDY.paths("landscape")],
     output:
         runs=f"{OUT}/runs.csv",
         curves=f"{OUT}/connectivity.csv",
+        planes=f"{OUT}/landscapes.csv",
     log:
         f"{LOGS}/runs.log",
     benchmark:

@@ -6,19 +6,9 @@ with job(snakemake.log[0], snakemake.threads):
     from maskalign import figures, selection, study
 
     config, name = study.load(snakemake.config), snakemake.wildcards.figure
-    found = {
-        role: [selection.read_rows(file) for file in snakemake.input.get(role, [])]
-        for role in ("runs", "curves", "grids")
-    }
-    entry = config.config["artefacts"]["figures"][name]
-    paths = selection.landscapes(config, entry) if found["grids"] else []
-    sources = figures.Sources(
-        runs=next(iter(found["runs"]), None),
-        curves=next(iter(found["curves"]), None),
-        grids=dict(zip(paths, found["grids"], strict=True)),
-    )
+    sources = {role: selection.read_rows(file) for role, file in snakemake.input.items()}
     figures.write(
-        figures.build(config, name, sources),
+        figures.build(config, name, figures.Sources(**sources)),
         name,
         pdf=snakemake.output.pdf,
         png=snakemake.output.png,

@@ -1,4 +1,4 @@
-"""Collect all results in two tables."""
+"""Collect all results in three tables."""
 
 from maskalign.job import job
 
@@ -7,5 +7,6 @@ with job(snakemake.log[0], snakemake.threads):
 
     metrics = results.collect_metrics(snakemake.input.records)
     results.write_rows(snakemake.output.runs, metrics, results.COLUMNS)
-    curves = results.collect_curves(snakemake.input.curves)
-    results.write_rows(snakemake.output.curves, curves, results.CURVE_COLUMNS)
+    for part, columns in (("curves", results.CURVE_COLUMNS), ("planes", results.PLANE_COLUMNS)):
+        rows = results.collect_rows(snakemake.input[part])
+        results.write_rows(snakemake.output[part], rows, columns)

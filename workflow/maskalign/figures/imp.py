@@ -36,15 +36,15 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     for s, (left, right) in zip(shows, axes, strict=True):
         barriers = selection.summarise(_barriers(study, s, sources.runs), BY)
         lost += int(barriers.groupby("metric")["diverged"].max().sum())
-        grids = [sources.grids[path] for path in study.selected(s, "landscape")]
+        plane = _of(s, sources.planes)
         _rounds(left, barriers)
-        _plane(figure, right, grids)
+        _plane(figure, right, plane)
         where = captions.times(s["widths"][0])
         if len(shows) > 1:
             where = f"{captions.data_title(study, s['dataset'])}, {where}"
         left.set_title(f"(a) {where}: dense to IMP iterates")
         right.set_title(f"(b) {where}: plane of three models")
-        data += [barriers.assign(panel="a"), *(g.assign(panel="b") for g in grids)]
+        data += [barriers.assign(panel="a"), plane.assign(panel="b")]
     table = pd.concat(data)
     numbers = table.loc[(table["panel"] == "a") & (table["n"] > 0), "n"]
     heads = " / ".join(dict.fromkeys(captions.heading(study, s) for s in shows))
@@ -93,19 +93,24 @@ def _rounds(ax: Axes, barriers: pd.DataFrame) -> None:
     return None
 
 
-def _plane(figure: Figure, ax: Axes, grids: list[pd.DataFrame]) -> None:
-    """Draw the first landscape: filled contours of the test error, and the three models."""
-    if not grids:
+def _of(s: dict[str, Any], planes: pd.DataFrame) -> pd.DataFrame:
+    """Return the plane of a selection of one width; no rows if it was not run."""
+    keys = {"dataset": s["dataset"], "model": s["model"], "width": s["widths"][0]}
+    return planes[(planes[list(keys)] == pd.Series(keys)).all(axis=1)]
+
+
+def _plane(figure: Figure, ax: Axes, plane: pd.DataFrame) -> None:
+    """Draw a landscape: filled contours of the test error, and the three models."""
+    if plane.empty:
         return style.absent(ax)
-    grid = grids[0]
-    field = grid[grid["model"].isna()].pivot(index="y", columns="x", values="error")
+    field = plane[plane["mark"].isna()].pivot(index="y", columns="x", values="error")
     shades = ax.contourf(field.columns, field.index, field.to_numpy(), 12, cmap="Greys")
     bar = figure.colorbar(shades, ax=ax, pad=0.02)
     bar.set_label("Test error (%)")
     bar.outline.set_linewidth(0.6)
-    for row in grid.dropna(subset=["model"]).itertuples():
-        marker, label = MARKS[row.model]
-        color, size = style.LOOKS[row.model].color, 11 if marker == "*" else 7
+    for row in plane.dropna(subset=["mark"]).itertuples():
+        marker, label = MARKS[row.mark]
+        color, size = style.LOOKS[row.mark].color, 11 if marker == "*" else 7
         ax.plot(row.x, row.y, marker, color=color, mec="black", mew=0.7, markersize=size)
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}
         right = row.x > sum(ax.get_xlim()) / 2

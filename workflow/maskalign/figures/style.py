@@ -3,7 +3,7 @@
 import contextlib
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,11 +74,11 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Sources:
-    """Results: runs.csv, connectivity.csv, and the landscapes (grid.csv) by path of their run."""
+    """Results: runs.csv, connectivity.csv and landscapes.csv, as far as a figure needs them."""
 
     runs: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
-    grids: dict[str, pd.DataFrame] = field(default_factory=dict)
+    planes: pd.DataFrame | None = None
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ Seed = tuple[str | int, ...]
 EVALUATION_BATCH = 500
 
 
-def open_data(path: str | Path, spec: dict[str, Any], device: torch.device | str = "cpu"):
+def open_data(
+    path: str | Path, spec: dict[str, Any], device: torch.device | str = "cpu"
+) -> "ImageData":
     """Return the data set that a study's ``spec`` describes, prepared at ``path``."""
     kind = FolderData if Path(path).is_dir() else TensorData
     return kind(path, spec, device)
@@ -31,13 +33,28 @@ def epoch_order(samples: int, seed: Seed, epoch: int) -> torch.Tensor:
     return torch.randperm(samples, generator=generator("order", *seed, epoch))
 
 
-class TensorData:
-    """A data set held on the device as uint8, augmented a batch at a time.
+class ImageData:
+    """What both kinds of data set share.
 
     Attributes:
         classes, channels, image_size: shape of the task.
         train_samples: number of training images.
+        device: where batches are.
     """
+
+    classes: int
+    channels: int
+    image_size: int
+    train_samples: int
+    device: torch.device | str
+
+    def steps(self, batch_size: int) -> int:
+        """Return the number of full batches in an epoch."""
+        return self.train_samples // batch_size
+
+
+class TensorData(ImageData):
+    """A data set held on the device as uint8, augmented a batch at a time."""
 
     def __init__(self, path: str | Path, spec: dict[str, Any], device: torch.device | str):
         """Read the tensor file that ``sources.prepare`` wrote; ValueError if it does not fit."""
@@ -55,10 +72,6 @@ class TensorData:
         padded = F.pad(tensors["train_images"], 4 * [self.padding])
         self.train_pixels = padded.permute(0, 2, 3, 1).contiguous()
         self.device = device
-
-    def steps(self, batch_size: int) -> int:
-        """Return the number of full batches in an epoch."""
-        return self.train_samples // batch_size
 
     def train_batches(
         self, batch_size: int, seed: Seed, epoch: int, start: int = 0, augment: bool = True
@@ -104,7 +117,7 @@ class TensorData:
         return (images - self.mean) / self.std
 
 
-class FolderData:
+class FolderData(ImageData):
     """An image folder, ``train|val/<class>/<image>``, decoded as it is needed.
 
     Training images are cropped at random size and place (RandomResizedCrop), and flipped if the
@@ -140,10 +153,6 @@ class FolderData:
         self.train_samples = len(self._train)
         self.device = device
         self.workers = max(0, torch.get_num_threads() - 1)
-
-    def steps(self, batch_size: int) -> int:
-        """Return the number of full batches in an epoch."""
-        return self.train_samples // batch_size
 
     def train_batches(
         self, batch_size: int, seed: Seed, epoch: int, start: int = 0, augment: bool = True

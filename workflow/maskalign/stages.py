@@ -26,7 +26,7 @@ def dense(
 ):
     """Train a dense model; keep it at its end and, in a folder, at ``values["keep_epochs"]``."""
     record, images, net = _begin(data, values)
-    kept = Path(state) / "kept"
+    kept = _resume_folder(state, record) / "kept"
     kept.mkdir(parents=True, exist_ok=True)
 
     def keep(epoch: int, weights: dict[str, torch.Tensor]) -> None:
@@ -229,7 +229,13 @@ def _train(
     seed = (*stage, values["init_seed"], values["order_seed"])
     plan = Plan(epochs=epochs, seed=seed, **options)
     print(f"{values['stage']}: {values['model']} x{values['width']:g} on {values['dataset']}")
-    return train(model, images, plan, Path(state), record.identity, mask, keep)
+    folder = _resume_folder(state, record)
+    return train(model, images, plan, folder, record.identity, mask, keep)
+
+
+def _resume_folder(state: str, record: Record) -> Path:
+    """Return the folder of a run's resume state; a run of other values has another folder."""
+    return Path(state) / record.identity
 
 
 _PLAN_KEYS = [

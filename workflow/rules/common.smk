@@ -14,7 +14,6 @@ OUT = f"results/{STUDY.name}"
 RUNS = f"{OUT}/runs"
 STATE = f"{OUT}/state"
 LOGS = f"{OUT}/logs"
-BENCHMARKS = f"{OUT}/benchmarks"
 PATHS = studies.PATHS
 MODEL = f"{RUNS}/{studies.MODEL_PATH}"
 

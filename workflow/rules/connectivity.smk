@@ -9,8 +9,6 @@ rule interpolation:
         result=f"{RUNS}/{PATHS['interpolation']}/result.json",
     log:
         f"{LOGS}/{PATHS['interpolation']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['interpolation']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:
@@ -32,8 +30,6 @@ rule imp_barrier:
         result=f"{RUNS}/{PATHS['imp_barrier']}/result.json",
     log:
         f"{LOGS}/{PATHS['imp_barrier']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['imp_barrier']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:
@@ -56,8 +52,6 @@ rule landscape:
         result=f"{RUNS}/{PATHS['landscape']}/result.json",
     log:
         f"{LOGS}/{PATHS['landscape']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['landscape']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:

@@ -3,8 +3,6 @@ rule data:
         f"{OUT}/data/{{dataset}}.safetensors",
     log:
         f"{LOGS}/data/{{dataset}}.log",
-    benchmark:
-        f"{BENCHMARKS}/data/{{dataset}}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:
@@ -20,8 +18,6 @@ rule data_folder:
         directory(f"{OUT}/data/{{dataset}}"),
     log:
         f"{LOGS}/data/{{dataset}}.log",
-    benchmark:
-        f"{BENCHMARKS}/data/{{dataset}}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:

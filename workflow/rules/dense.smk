@@ -8,8 +8,6 @@ rule dense:
         result=f"{RUNS}/{PATHS['dense']}/result.json",
     log:
         f"{LOGS}/{PATHS['dense']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['dense']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:

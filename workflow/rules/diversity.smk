@@ -10,8 +10,6 @@ rule diversity:
         result=f"{RUNS}/{PATHS['diversity']}/result.json",
     log:
         f"{LOGS}/{PATHS['diversity']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['diversity']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:

@@ -26,8 +26,6 @@ rule figure:
         caption=f"{OUT}/figures/{{figure}}.md",
     log:
         f"{LOGS}/figures/{{figure}}.log",
-    benchmark:
-        f"{BENCHMARKS}/figures/{{figure}}.tsv"
     wildcard_constraints:
         figure="|".join(FIGURES),
     conda:

@@ -9,8 +9,6 @@ rule match:
         result=f"{RUNS}/{PATHS['match']}/result.json",
     log:
         f"{LOGS}/{PATHS['match']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['match']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:

@@ -10,8 +10,6 @@ rule imp_round:
         result=f"{RUNS}/{PATHS['imp_round']}/result.json",
     log:
         f"{LOGS}/{PATHS['imp_round']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['imp_round']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:
@@ -36,8 +34,6 @@ use rule imp_round as imp with:
         result=f"{RUNS}/{PATHS['imp']}/result.json",
     log:
         f"{LOGS}/{PATHS['imp']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['imp']}.tsv"
     params:
         values=STUDY.values("imp"),
         state=f"{STATE}/{PATHS['imp']}",

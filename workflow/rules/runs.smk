@@ -14,8 +14,6 @@ rule runs:
         planes=f"{OUT}/landscapes.csv",
     log:
         f"{LOGS}/runs.log",
-    benchmark:
-        f"{BENCHMARKS}/runs.tsv"
     conda:
         "../../envs/environment.yaml"
     message:

@@ -13,8 +13,6 @@ rule sparse:
         result=f"{RUNS}/{PATHS['sparse']}/result.json",
     log:
         f"{LOGS}/{PATHS['sparse']}.log",
-    benchmark:
-        f"{BENCHMARKS}/{PATHS['sparse']}.tsv"
     conda:
         "../../envs/environment.yaml"
     params:

@@ -21,8 +21,6 @@ rule table:
         latex=f"{OUT}/tables/{{table}}.tex",
     log:
         f"{LOGS}/tables/{{table}}.log",
-    benchmark:
-        f"{BENCHMARKS}/tables/{{table}}.tsv"
     wildcard_constraints:
         table="|".join(TABLES),
     conda:

@@ -1,11 +1,13 @@
-# make demo · make test · make check · make reference · make lock: each sets up what it needs.
+# make demo · make test · make check · make gallery · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
+GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png) \
+	$(addprefix tables/table_,01.md 09.md 12.md)
 
-.PHONY: demo test check reference lock
+.PHONY: demo test check gallery reference lock
 
 demo: $(READY)
 	$(BIN)/snakemake --cores $(CORES) all
@@ -18,6 +20,11 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+# The figures and tables that the README shows, from a finished demo.
+gallery: demo
+	mkdir -p results/gallery
+	cp $(addprefix results/demo/,$(GALLERY)) results/gallery
 
 # The page of a study's keys, from the schema.
 reference: $(READY)

@@ -9,7 +9,7 @@ with job(snakemake.log[0], snakemake.threads):
     table = tables.build(
         study.load(snakemake.config),
         snakemake.wildcards.table,
-        selection.read_rows(runs[0]) if runs else None,
+        selection.read_rows(runs) if runs else None,
     )
     formats.write_csv(table, snakemake.output.csv)
     formats.write_markdown(table, snakemake.output.markdown)

@@ -20,6 +20,7 @@ include: "workflow/rules/diversity.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:
@@ -27,4 +28,5 @@ rule all:
     input:
         rules.all_tables.input,
         rules.all_figures.input,
+        rules.claims.output,
     localrule: True

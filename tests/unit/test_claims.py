@@ -1,0 +1,125 @@
+"""Verdicts follow from the numbers: planted effects are found, absent ones are not claimed."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from conftest import DEMO
+from maskalign import claims, verdicts
+from maskalign.study import Study
+from maskalign.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED
+
+
+@pytest.fixture
+def study(demo):
+    demo["experiments"]["cifar10"] |= {"pairs": 6}
+    return Study(demo)
+
+
+def planted(study, permuted=0.0, noise=0.2, seed=0):
+    """Return runs whose permuted accuracies are ``permuted`` points above naive."""
+    runs = synthetic.runs(study)
+    draw = np.random.default_rng(seed)
+    accuracy = (runs.metric == "accuracy") & runs.method.isin(["lth", "naive", "permuted"])
+    level = runs.method.map({"lth": 95.0, "permuted": 90.0 + permuted, "naive": 90.0})
+    runs.loc[accuracy, "value"] = level[accuracy] + draw.normal(0, noise, accuracy.sum())
+    return runs
+
+
+def pooled(study, runs):
+    table = verdicts.judge(study, runs)
+    return table[table.scope == "all"].set_index("claim")
+
+
+@pytest.fixture(scope="module")
+def repeated():
+    """Return the pooled claims of ten draws each, without and with an effect of 2 points."""
+    config = copy.deepcopy(DEMO)
+    config["experiments"]["cifar10"] |= {"pairs": 6}
+    study = Study(config)
+    return {
+        effect: [pooled(study, planted(study, permuted=effect, seed=s)) for s in range(10)]
+        for effect in (0.0, 2.0)
+    }
+
+
+def test_a_planted_effect_is_supported_and_its_interval_covers_it(repeated):
+    rows = [table.loc["permuted_beats_naive"] for table in repeated[2.0]]
+    assert {row.verdict for row in rows} == {SUPPORTED}
+    assert sum(row.low < 2.0 < row.high for row in rows) >= 8
+
+
+def test_an_absent_effect_is_close_and_rarely_decided(repeated):
+    gaps = ["permuted_beats_naive", "gap_grows_with_sparsity", "gap_grows_with_width"]
+    alarms = [(t.loc[gaps, "verdict"] != UNDECIDED).any() for t in repeated[0.0]]
+    assert sum(alarms) <= 2
+    closeness = {t.loc["close_at_initialisation"].verdict for t in repeated[0.0]}
+    assert closeness == {SUPPORTED}
+
+
+def test_an_effect_against_the_claim_is_not_supported(study):
+    worse = pooled(study, planted(study, permuted=-2.0)).loc["permuted_beats_naive"]
+    assert worse.verdict == NOT_SUPPORTED
+
+
+def test_a_difference_outside_the_margin_is_not_close(study):
+    row = pooled(study, planted(study, permuted=3.0)).loc["close_at_initialisation"]
+    assert row.verdict == NOT_SUPPORTED
+
+
+def test_the_margin_is_the_studys(demo):
+    demo["experiments"]["cifar10"] |= {"pairs": 6}
+    demo["claims"] = {"margin": 5.0}
+    study = Study(demo)
+    row = pooled(study, planted(study, permuted=3.0)).loc["close_at_initialisation"]
+    assert row.verdict == SUPPORTED
+    assert row.test == "TOST, margin 5"
+
+
+def test_units_are_pairs_and_not_their_runs(study):
+    """Six pairs at two widths are twelve units, however many cells each has."""
+    table = verdicts.judge(study, planted(study))
+    mnist = table[(table.scope == "mnist, resnet20")].set_index("claim")
+    assert mnist.loc["permuted_beats_naive"].n == 12
+    assert mnist.loc["gap_grows_with_width"].n == 6
+    assert mnist.loc["close_at_initialisation"].n == 12
+
+
+def test_fewer_than_three_units_are_undecided(study):
+    table = verdicts.judge(study, planted(study, permuted=10.0, noise=0.01))
+    few = table[table.n < 3]
+    assert len(few) > 0
+    assert set(few.verdict) == {UNDECIDED}
+    assert few.p.isna().all()
+
+
+def test_the_mean_is_the_mean_of_pair_means(study):
+    runs = planted(study, permuted=1.0)
+    row = verdicts.judge(study, runs)
+    row = row[(row.scope == "mnist, vgg11") & (row.claim == "permuted_beats_naive")].iloc[0]
+    chosen = runs[(runs.model == "vgg11") & (runs.metric == "accuracy") & (runs.rewind_epoch > 0)]
+    means = chosen.groupby(["mask_seed", "method"]).value.mean().unstack()
+    assert row["mean"] == pytest.approx((means["permuted"] - means["naive"]).mean())
+    assert row.n == 2
+
+
+def test_diverged_runs_do_not_count(study):
+    runs = planted(study, permuted=1.0)
+    before = pooled(study, runs).loc["permuted_beats_naive"]
+    lost = (runs.method == "permuted") & (runs.mask_seed == 0) & (runs.dataset == "mnist")
+    runs.loc[lost, "status"] = "diverged"
+    runs.loc[lost & (runs.metric == "accuracy"), "value"] = 0.0
+    after = pooled(study, runs).loc["permuted_beats_naive"]
+    assert after.n < before.n
+    assert after["mean"] == pytest.approx(before["mean"], abs=0.2)
+
+
+def test_the_page_gives_every_claim_a_verdict(study):
+    table = verdicts.judge(study, planted(study))
+    page = verdicts.markdown(study, table)
+    for claim in claims.CLAIMS:
+        assert claim.text in page
+    assert page.count("**") == 2 * len(claims.CLAIMS)
+    assert pd.api.types.is_numeric_dtype(table["n"])

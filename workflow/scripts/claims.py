@@ -1,0 +1,11 @@
+"""Test the paper's claims on the results of a study."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import checkpoint, selection, study, verdicts
+
+    config = study.load(snakemake.config)
+    table = verdicts.judge(config, selection.read_rows(snakemake.input.runs))
+    checkpoint.write_text(snakemake.output.csv, table.to_csv(index=False))
+    checkpoint.write_text(snakemake.output.markdown, verdicts.markdown(config, table))

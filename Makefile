@@ -5,7 +5,7 @@ BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
 GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png) \
-	$(addprefix tables/table_,01.md 09.md 12.md)
+	$(addprefix tables/table_,01.md 09.md 12.md) claims.md
 
 .PHONY: demo test check gallery reference lock
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from maskalign import captions
+from maskalign.captions import TIMES
 from maskalign.study import Study
 
 SHOWN = {"dataset": "mnist", "model": "resnet20", "widths": [1, 4]}
@@ -10,17 +11,19 @@ SHOWN = {"dataset": "mnist", "model": "resnet20", "widths": [1, 4]}
 
 def test_a_stand_in_is_named(demo):
     text = captions.subject(Study(demo), [SHOWN])
-    assert text == "ResNet8 ×1 and ×4 on MNIST 14x14 (stands in for CIFAR-10)"
+    assert text == f"ResNet8 {TIMES}1 and {TIMES}4 on MNIST 14x14 (stands in for CIFAR-10)"
 
 
 def test_a_data_set_that_stands_for_itself_has_no_such_text(demo):
     demo["datasets"]["mnist"] |= {"stands_for": "", "title": "CIFAR-10"}
     demo["models"]["resnet20"] |= {"options": {}, "title": ""}
     study = Study(demo)
-    assert captions.subject(study, [SHOWN]) == "resnet20 ×1 and ×4 on CIFAR-10"
+    assert captions.subject(study, [SHOWN]) == f"resnet20 {TIMES}1 and {TIMES}4 on CIFAR-10"
     assert captions.heading(study, SHOWN) == "CIFAR-10, resnet20"
     assert "stand" not in captions.conditions(study, [SHOWN])
-    assert captions.in_paper(study, "table_05", [SHOWN]).endswith("×1 and ×4 on CIFAR-10.")
+    assert captions.in_paper(study, "table_05", [SHOWN]).endswith(
+        f"{TIMES}1 and {TIMES}4 on CIFAR-10."
+    )
 
 
 def test_conditions_name_protocol_length_fraction_and_options(demo):
@@ -35,6 +38,24 @@ def test_different_recipes_are_told_apart(demo):
     text = captions.conditions(Study(demo), [SHOWN, other])
     assert "T = 8 epochs and 50 % of the remaining weights pruned per IMP round for ResNet8" in text
     assert "T = 6 epochs" in text
+
+
+def test_two_models_of_one_title_are_told_apart(demo):
+    demo["models"]["resnet20-wide"] = {
+        "architecture": "resnet20",
+        "title": "ResNet8",
+        "options": {"channels": 6},
+    }
+    demo["experiments"]["cifar100"]["model"] = "resnet20-wide"
+    for kind in demo["artefacts"].values():
+        for entry in kind.values():
+            for shown in entry.get("shows", []):
+                if shown["dataset"] == "mnist-pairs":
+                    shown["model"] = "resnet20-wide"
+    other = {"dataset": "mnist-pairs", "model": "resnet20-wide"}
+    text = captions.conditions(Study(demo), [SHOWN, other, SHOWN])
+    assert text.count("ResNet8 on MNIST 14x14 is ResNet20 with") == 1
+    assert "ResNet8 on MNIST pairs" in text
 
 
 def test_ones_own_model_is_not_said_to_be_in_the_paper(demo):
@@ -58,7 +79,7 @@ def test_table_16_is_in_the_rebuttal(demo):
 
 def test_what_is_absent_or_diverged_is_said():
     missing = {"widths": [8, 16], "sparsities": [0.875], "rewind_epochs": []}
-    text = "Not run at this scale: ×8, ×16; S = 87.5 %"
+    text = f"Not run at this scale: {TIMES}8, {TIMES}16; S = 87.5 %"
     assert captions.exceptions(missing, 2) == f"{text}; 2 diverged runs left out."
     assert captions.exceptions({}, 0) == ""
 

@@ -6,6 +6,7 @@ import pytest
 import synthetic
 from conftest import DEMO
 from maskalign import figures, selection, tables
+from maskalign.captions import TIMES
 from maskalign.study import Study
 from matplotlib.text import Text
 
@@ -64,8 +65,8 @@ def test_title_and_note_name_data_runs_and_gaps(demo):
     drawing = figures.build(study, "figure_05", sources(study))
     shown = [t.get_text() for t in texts(drawing.figure)]
     assert "MNIST 14x14 (stands in for CIFAR-10), ResNet8, n = 2 pairs" in shown
-    assert "Not run at this scale: ×8, ×16" in shown
-    assert {"S = 90 %, ×1", "S = 95 %, ×4"} <= set(shown)
+    assert f"Not run at this scale: {TIMES}8, {TIMES}16" in shown
+    assert {f"S = 90 %, {TIMES}1", f"S = 95 %, {TIMES}4"} <= set(shown)
 
 
 def test_nothing_run_is_a_figure_that_says_so(demo):
@@ -75,6 +76,10 @@ def test_nothing_run_is_a_figure_that_says_so(demo):
     assert drawing.data.empty
     assert "not run at this scale" in [t.get_text() for t in texts(drawing.figure)]
     assert "was run at this scale" in drawing.caption
+    box = drawing.figure.bbox
+    for text in texts(drawing.figure):
+        extent = text.get_window_extent()
+        assert extent.x0 >= box.x0 and extent.x1 <= box.x1, text.get_text()
 
 
 def test_methods_differ_in_more_than_colour():

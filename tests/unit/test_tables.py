@@ -1,6 +1,5 @@
 """Tables hold what an independent computation gives, and say what they do not hold."""
 
-import itertools
 import re
 import statistics
 import warnings
@@ -52,7 +51,7 @@ def test_every_table_of_the_demo_is_written(demo, number, tmp_path):
     assert markdown.startswith(f"**Table {number}.** ")
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{", r"\label{tab:table_"):
         assert part in latex
-    assert not re.search(r"(?<!\\)[%&](?![^\n]*\\\\)", latex.replace(" & ", "")), "unescaped"
+    assert not re.search(r"(?<!\\)[%_#]", re.sub(r"\\label\{.*?\}", "", latex)), "unescaped"
     assert "nan" not in (markdown + latex).lower()
 
 
@@ -119,10 +118,8 @@ def test_best_permuted_value_of_each_row_is_bold(demo, tmp_path):
         _, markdown, latex = written(table, tmp_path)
         permuted = table.cells[table.cells.method == "permuted"]
         best = permuted.groupby(["metric", "sparsity"])["mean"].max()
-        bold = re.findall(r"\*\*(\d\S*)", markdown.split("\n\n")[1])
-        assert sorted(bold) == sorted(f"{v:.2f}".removesuffix("**") for v in best) or all(
-            b.rstrip("*") in {f"{v:.2f}" for v in best} for b in bold
-        )
+        bold = re.findall(r"\*\*(\d+\.\d+)", markdown.split("\n\n")[1])
+        assert sorted(bold) == sorted(f"{value:.2f}" for value in best)
         assert len(bold) == len(best) == latex.count(r"\textbf{")
 
 
@@ -157,8 +154,7 @@ def test_diversity_averages_the_accuracies_of_its_members(demo):
     assert found["n"] == 5
     assert found["mean"] == pytest.approx(members.mean())
     assert found["std"] == pytest.approx(members.std(ddof=1))
-    rows = itertools.product(["mnist", "mnist-pairs"], ["dense", "imp", "lth", "permuted", "naive"])
-    assert len(table.cells) == 5 * len(list(rows))
+    assert len(table.cells) == 2 * 5 * 5  # ensembles, methods, columns
     joint = runs[(runs.metric == "kl") & (runs.method == "imp") & (runs.dataset == "mnist")].value
     assert cell(table, dataset="mnist", method="imp", metric="kl")["mean"] == joint.item()
 

@@ -63,14 +63,6 @@ def data_text(study: Study, dataset: str) -> str:
     return data_title(study, dataset) + (f" (stands in for {other})" if other else "")
 
 
-def model_text(study: Study, model: str) -> str:
-    """Return what a model is, where options set it apart from its architecture, or nothing."""
-    entry = study.config["models"][model]
-    options = ", ".join(f"{k} = {_plain(v)}" for k, v in entry["options"].items())
-    known = PAPER_MODELS.get(entry["architecture"], entry["architecture"])
-    return f"{model_title(study, model)} is {known} with {options}" if options else ""
-
-
 def times(width: float) -> str:
     """Return a width factor as it is printed behind a model's name."""
     return f"{TIMES}{width:g}"
@@ -102,8 +94,7 @@ def conditions(study: Study, selections: list[Selection]) -> str:
     parts = list(models)
     if len(models) > 1:
         parts = [f"{text} for {_and(titles)}" for text, titles in models.items()]
-    names = dict.fromkeys(s["model"] for s in selections)
-    parts += [text for model in names if (text := model_text(study, model))]
+    parts += _models(study, selections)
     return f"Protocol {study.protocol}; {'; '.join(parts)}."
 
 
@@ -153,13 +144,23 @@ def exceptions(missing: dict[str, list[float]], diverged: int = 0) -> str:
 
 def not_run(missing: dict[str, list[float]]) -> str:
     """Return what a selection names but the study does not run, or nothing."""
+    return not_run_text([text] if (text := gaps(missing)) else [])
+
+
+def not_run_text(texts: Iterable[str]) -> str:
+    """Return the lists of ``gaps`` as one text, or nothing."""
+    text = "; ".join(texts)
+    return f"{NOT_RUN[0].upper()}{NOT_RUN[1:]}: {text}" if text else ""
+
+
+def gaps(missing: dict[str, list[float]]) -> str:
+    """Return the values of each axis that were not run, as a list."""
     texts = {
         "widths": lambda v: ", ".join(map(times, v)),
         "sparsities": lambda v: f"S = {', '.join(percent(x) for x in v)} %",
         "rewind_epochs": lambda v: f"k = {', '.join(f'{x:g}' for x in v)}",
     }
-    parts = [texts[axis](values) for axis, values in missing.items() if values]
-    return f"{NOT_RUN[0].upper()}{NOT_RUN[1:]}: {'; '.join(parts)}" if parts else ""
+    return "; ".join(texts[axis](values) for axis, values in missing.items() if values)
 
 
 def counted(numbers: pd.Series, unit: str) -> str:
@@ -184,6 +185,20 @@ def join(*sentences: str) -> str:
 def percent(share: float) -> str:
     """Return a share as percent, without needless digits: 0.875 is 87.5."""
     return f"{100 * share:.4g}"
+
+
+def _models(study: Study, selections: list[Selection]) -> list[str]:
+    """Return what each model is, where options set it apart from its architecture."""
+    data = {s["model"]: s["dataset"] for s in selections}
+    titles = [model_title(study, model) for model in data]
+    texts = []
+    for model, title in zip(data, titles, strict=True):
+        entry = study.config["models"][model]
+        known = PAPER_MODELS.get(entry["architecture"], entry["architecture"])
+        options = ", ".join(f"{k} = {_plain(v)}" for k, v in entry["options"].items())
+        where = f" on {data_title(study, data[model])}" if titles.count(title) > 1 else ""
+        texts += [f"{title}{where} is {known} with {options}"] if options else []
+    return texts
 
 
 def _widths(selection: Selection) -> str:

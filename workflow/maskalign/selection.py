@@ -137,7 +137,7 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     }
     found = _numeric(of(study, selection, rows))
     ends = zip(found["width"], found["mask_seed"], found["init_seed"], strict=True)
-    found = found[[end in allowed for end in ends]]
+    found = found[pd.Series([end in allowed for end in ends], found.index, dtype=bool)]
     if "widths" in selection:
         found = found[found["width"].isin(selection["widths"])]
     return Shown(found, _missing({"widths": selection.get("widths", [])}, found))

@@ -39,12 +39,13 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
         n = captions.counted(mine["n"], "pair") if len(mine) else captions.NOT_RUN
         ax.set_title(f"({letter}) {head}\n{captions.model_title(study, s['model'])}, {n}")
         ax.set_xlabel(r"$\alpha$")
-        if absent := captions.not_run(part.missing):
+        if absent := captions.gaps(part.missing):
             notes.setdefault(absent, []).append(letter)
     what = captions.METRIC_TITLES[metric]
     axes[0, 0].set_ylabel(f"{what[0].upper()}{what[1:]}")
     title = r"Interpolation from permuted A, $\pi$(A), at $\alpha$ = 0 to B at $\alpha$ = 1"
-    note = "; ".join(f"{absent} ({', '.join(letters)})" for absent, letters in notes.items())
+    gaps = (f"{absent} ({', '.join(letters)})" for absent, letters in notes.items())
+    note = captions.not_run_text(gaps)
     style.frame(figure, title, _handles(looks, sorted(data["width"].unique())), note, rows=2)
     return Drawing(figure, data, _caption(study, name, entry, parts, data))
 

@@ -4,7 +4,6 @@ import contextlib
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -17,8 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from maskalign.captions import METHOD_TITLES, NOT_RUN, number
-from maskalign.checkpoint import atomic, write_text
-from maskalign.formats import csv_text
+from maskalign.formats import csv_text, write_text
 
 TEXT_WIDTH = 6.75  # inches; the paper's columns are 3.25 wide
 COLUMN_WIDTH = 3.25
@@ -92,8 +90,7 @@ def write(drawing: Drawing, name: str, pdf: str, png: str, csv: str, md: str) ->
     """Write a figure as vector PDF and 150 dpi PNG, its numbers as CSV, its caption as Markdown."""
     with styled():
         for path, options in ((pdf, {"metadata": {"CreationDate": None}}), (png, {"dpi": 150})):
-            with atomic(path) as temporary:
-                drawing.figure.savefig(temporary, format=Path(path).suffix[1:], **options)
+            drawing.figure.savefig(path, **options)
     write_text(csv, csv_text(drawing.data))
     write_text(md, f"**{number(name)}.** {drawing.caption}\n")
 
@@ -116,7 +113,8 @@ def frame(
     The legend is filled column by column, in ``rows`` rows.
     """
     width, height = figure.get_size_inches()
-    title, note = (textwrap.fill(t, int(width * 17), break_long_words=False) for t in (title, note))
+    title = textwrap.fill(title, int(width * 13.5))  # characters an inch, bold 8 and plain 7 points
+    note = textwrap.fill(note, int(width * 16))
     handles = list(handles)
     head = 0.16 * (1 + title.count("\n")) + 0.06
     legend = 0.15 * rows + 0.06 if handles else 0.0
@@ -146,8 +144,12 @@ def line(ax: Axes, method: str, x, mean, std) -> None:
 
 
 def band(ax: Axes, x, mean, std, color) -> None:
-    """Draw mean ± std as a light band, where there is a std."""
-    if not np.isnan(std).all():
+    """Draw mean ± std as a light band where there is a std, as a bar at a lone point."""
+    if np.isnan(std).all():
+        return
+    if len(x) == 1:
+        ax.errorbar(x, mean, std, color=color, linewidth=4, alpha=0.25)
+    else:
         ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
 
 
@@ -160,8 +162,7 @@ def handle(method: str) -> Line2D:
 
 def absent(ax: Axes) -> None:
     """Mark a panel of which nothing was run."""
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    ax.set_axis_off()
     ax.text(
         0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=7
     )

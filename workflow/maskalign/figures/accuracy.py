@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -59,17 +60,27 @@ def _panel(ax: Axes, found: pd.DataFrame, of_column: pd.DataFrame, x: str) -> No
     look = style.LOOKS["dense"]
     for level in dense["mean"]:
         ax.axhline(level, color=look.color, linestyle=look.dash)
-    scale = 100 if x == "sparsity" else 1
     for method, line in found.sort_values(x).groupby("method"):
-        style.line(ax, method, line[x] * scale, line["mean"], line["std"])
-    ticks = sorted(found[x].unique() * scale)
-    close = min((b - a for a, b in itertools.pairwise(ticks)), default=1) < 0.1 * (
-        ticks[-1] - ticks[0]
-    )
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True)) if close else ax.set_xticks(ticks)
+        style.line(ax, method, _position(line[x], x), line["mean"], line["std"])
+    _ticks(ax, np.sort(found[x].unique()), x)
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.margins(x=0.07)
     return None
+
+
+def _position(values: np.ndarray, x: str) -> np.ndarray:
+    """Return where values stand on the x axis: sparsities by the logarithm of what remains."""
+    return -np.log(1 - values) if x == "sparsity" else values
+
+
+def _ticks(ax: Axes, values: np.ndarray, x: str) -> None:
+    """Label every sparsity, and every rewind epoch unless labels would touch."""
+    if x == "sparsity":
+        ax.set_xticks(_position(values, x), [captions.percent(v) for v in values])
+    elif np.diff(values).min(initial=np.ptp(values)) < 0.1 * np.ptp(values):
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    else:
+        ax.set_xticks(values)
 
 
 def _title(study: Study, facet: str, row: float, column: tuple, columns: list[tuple]) -> str:
@@ -103,7 +114,9 @@ def _empty(study: Study, name: str, entry: dict, data: pd.DataFrame) -> Drawing:
 
 def _caption(study: Study, name: str, entry: dict, data: pd.DataFrame, missing: dict) -> str:
     what, shows = captions.METRIC_TITLES[entry["metric"]], entry["shows"]
-    against = {"rewind": "the rewind epoch k", "sparsity": "the sparsity S"}[entry["kind"]]
+    against = "the rewind epoch k"
+    if entry["kind"] == "sparsity":
+        against = "the sparsity S, spaced by the logarithm of the weights that remain"
     n = data.loc[(data["method"] != "dense") & (data["n"] > 0), "n"]
     spread = captions.spread(n, "pair")
     dense = data.loc[(data["method"] == "dense") & (data["n"] > 0), "n"]

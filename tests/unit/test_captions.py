@@ -94,3 +94,15 @@ def test_what_is_absent_or_diverged_is_said():
 )
 def test_the_number_of_runs_is_given(numbers, text):
     assert captions.spread(pd.Series(numbers), "pair") == text
+
+
+def test_data_that_was_not_given_is_named(demo):
+    demo["datasets"]["mnist-folder"] |= {"source": "imagenet", "title": "ImageNet"}
+    study, absent = Study(demo), {"dataset": "mnist-folder", "model": "resnet50"}
+    sentence = "Not run, as its data was not given: ImageNet (datasets.mnist-folder.path)."
+    assert sentence in captions.nothing(study, "table_10", [absent])
+    assert sentence in captions.conditions(study, [SHOWN, absent])
+    assert sentence in captions.about(study, "tables", "table_10")
+    assert "not given" not in captions.conditions(study, [SHOWN])
+    assert captions.absence(study, absent) == "not run: the data was not given"
+    assert captions.absence(study, SHOWN) == "not run at this scale"

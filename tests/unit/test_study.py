@@ -28,7 +28,13 @@ BAD = [
     ("study", "../elsewhere", "study: '../elsewhere' is not allowed; A name of lower-case"),
     ("study", "a b", "study: 'a b' is not allowed; A name of lower-case"),
     ("studdy", 1, "study file: unknown key 'studdy'; allowed are study, protocol,"),
-    ("protocol", "mine", "protocol: 'mine' is not allowed, must be one of paper"),
+    ("protocol", "mine", "protocol: 'mine' is not allowed, must be one of paper, released"),
+    ("require_all", "maybe", "require_all: 'maybe' is not allowed, must be boolean"),
+    ("data", {"root": ""}, "data.root: must not be empty"),
+    (f"{T}/released", {"dense": {"epochs": 0}}, "training.resnet20.dense.epochs: 0 is not allowed"),
+    (f"{T}/released", {"epochz": 1}, "training.resnet20: unknown key 'epochz'; allowed are"),
+    (f"{T}/released", 3, "training.resnet20.released: 3 is not allowed, must be object"),
+    ("datasets/mnist/source", "cifar10", "datasets.mnist.mean: must have 3 entries, one a channel"),
     ("experiments", {}, "experiments: must not be empty"),
     ("experiments", [], "experiments: [] is not allowed, must be object"),
     (f"{E}/epochz", 3, "experiments.cifar10: unknown key 'epochz'; allowed are dataset,"),
@@ -76,7 +82,7 @@ BAD = [
     ("datasets/mnist/source", "cifra", "datasets.mnist.source: 'cifra' is not allowed, must be"),
     ("datasets/mnist/std", [0], "datasets.mnist.std[0]: 0 is not allowed, must be above 0"),
     ("datasets/mnist/std", [1, 1], "datasets.mnist.std: must have as many entries as"),
-    ("datasets/mnist/path", "/tmp", "datasets.mnist.path: is for source imagefolder"),
+    ("datasets/mnist/path", "/tmp", "datasets.mnist.path: must be null, as mnist5k comes"),
     ("models/vgg11/architecture", "vgg", "models.vgg11.architecture: 'vgg' is not allowed"),
     ("artefacts/tables/table_5", {}, "artefacts.tables: 'table_5' is not allowed"),
     (
@@ -136,6 +142,78 @@ def test_numbers_written_as_text_are_read(demo):
     assert config["experiments"]["cifar10"]["widths"] == [1, 0.5]
     assert config["datasets"]["mnist"]["flip"] is True
     assert config["datasets"]["mnist"]["title"] == "10"
+
+
+def test_released_labels_a_checkpoint_by_its_epoch_index(demo):
+    """The released code's checkpoint k is the one after k + 1 epochs, of the last one at most."""
+    for protocol, later in (("paper", 0), ("released", 1)):
+        study = Study(demo | {"protocol": protocol})
+        sparse = study.runs[(study.runs.stage == "sparse") & (study.runs.dataset == "mnist")]
+        for run in sparse.to_dict("records"):
+            assert run["values"]["start_epoch"] == run["rewind_epoch"] + later
+            assert run["path"].startswith(f"{protocol}/")
+            dense = study.run(run["parents"]["init"])["values"]
+            assert run["values"]["start_epoch"] in dense["keep_epochs"]
+        matched = study.runs[study.runs.stage == "match"].to_dict("records")
+        for run in matched:
+            last = run["values"]["dense"]["epochs"]
+            assert run["values"]["b_epoch"] == min(run["matching_epoch"] + later, last)
+
+
+def test_released_takes_the_round_that_comes_within_its_tolerance(demo):
+    """20 % a round: 94.50 % is taken for 95 %; 79.0, 89.3 and 96.5 % go on to their targets."""
+    demo["training"]["resnet20"]["imp"]["fraction"] = 0.2
+    demo["experiments"]["cifar10"]["sparsities"] = [0.8, 0.9, 0.95, 0.97]
+    reached = {"paper": {}, "released": {}}
+    for protocol, levels in reached.items():
+        study = Study(demo | {"protocol": protocol})
+        of = (study.runs.stage == "sparse") & (study.runs.dataset == "mnist")
+        for run in study.runs[of & (study.runs.model == "resnet20")].to_dict("records"):
+            levels[run["sparsity"]] = study.run(run["parents"]["mask"])["sparsity"]
+    assert reached["paper"] == {s: s for s in (0.8, 0.9, 0.95, 0.97)}
+    assert reached["released"] == pytest.approx({0.8: 0.8, 0.9: 0.9, 0.95: 1 - 0.8**13, 0.97: 0.97})
+
+
+def test_recipes_follow_the_protocol(demo):
+    put(demo, f"{T}/released", {"dense": {"schedule": "steps", "milestones": [4]}})
+    dense = {
+        p: Study(demo | {"protocol": p}).config["training"]["resnet20"]["dense"]
+        for p in ("paper", "released")
+    }
+    assert (dense["paper"]["schedule"], dense["released"]["schedule"]) == ("cosine", "steps")
+    assert dense["paper"]["epochs"] == dense["released"]["epochs"] == 8
+
+
+@pytest.fixture
+def without_data(demo):
+    demo["datasets"]["mnist-folder"] |= {"source": "imagenet", "title": "ImageNet"}
+    return demo
+
+
+def test_experiments_without_data_are_left_out(without_data):
+    study = Study(without_data)
+    assert study.left_out == {"imagenet": "datasets.mnist-folder.path"}
+    assert "imagenet" not in study.config["experiments"]
+    assert not (study.runs.dataset == "mnist-folder").any()
+    given = without_data["datasets"]["mnist-folder"] | {"path": "/data/imagenet"}
+    put(without_data, "datasets/mnist-folder", given)
+    assert (Study(without_data).runs.dataset == "mnist-folder").any()
+
+
+def test_require_all_makes_absent_data_an_error(without_data):
+    with pytest.raises(StudyError, match=r"datasets\.mnist-folder\.path: is not given, but exper"):
+        Study(without_data | {"require_all": True})
+
+
+def test_where_published_data_lies_does_not_determine_a_run(without_data):
+    def values(path):
+        put(without_data, "datasets/mnist-folder/path", path)
+        runs = Study(without_data).runs
+        return runs[runs.dataset == "mnist-folder"]["values"].tolist()
+
+    assert values("/a") == values("/b")
+    put(without_data, "datasets/mnist-folder/source", "imagefolder")
+    assert values("/a") != values("/b")
 
 
 def test_every_parent_is_a_run_and_paths_are_unique(demo):

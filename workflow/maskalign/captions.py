@@ -36,6 +36,7 @@ KINDS = {
 }
 TIMES = "\u00d7"
 NOT_RUN = "not run at this scale"
+NOT_GIVEN = "not run: the data was not given"
 PAPER_MODELS = {"resnet20": "ResNet20", "vgg11": "VGG11", "resnet50": "ResNet50"}
 PAPER_DATA = ["CIFAR-10", "CIFAR-100", "SVHN", "ImageNet"]
 REBUTTAL = ["table_16"]
@@ -82,7 +83,7 @@ def subject(study: Study, selections: Iterable[Selection]) -> str:
 
 
 def conditions(study: Study, selections: list[Selection]) -> str:
-    """Return a sentence with protocol, T, IMP fraction and options of the models that ran."""
+    """Return sentences with protocol, T, IMP fraction, models' options, and data not given."""
     models: dict[str, dict[str, None]] = {}
     for s in selections:
         for r in study.recipes(s["dataset"], s["model"]):
@@ -95,7 +96,7 @@ def conditions(study: Study, selections: list[Selection]) -> str:
     if len(models) > 1:
         parts = [f"{text} for {_and(titles)}" for text, titles in models.items()]
     parts += _models(study, selections)
-    return f"Protocol {study.protocol}; {'; '.join(parts)}."
+    return join(f"Protocol {study.protocol}; {'; '.join(parts)}.", left_out(study, selections))
 
 
 def in_paper(study: Study, name: str, selections: Iterable[Selection]) -> str:
@@ -119,17 +120,38 @@ def about(study: Study, kind: str, name: str) -> str:
     what = KINDS[entry["kind"]]
     return join(
         f"{number(name)}. {what[0].upper()}{what[1:]}"
-        + (f", {subject(study, shows)}." if shows else "."),
+        + (f", {subject(study, shows)}, protocol {study.protocol}." if shows else "."),
+        left_out(study, shows or []),
         in_paper(study, name, shows or []),
     )
 
 
 def nothing(study: Study, name: str, selections: Iterable[Selection]) -> str:
     """Return the caption of an artefact of which nothing was run."""
+    selections = list(selections)
+    reason = left_out(study, selections)
     return join(
-        f"Nothing of {subject(study, selections)} was run at this scale.",
+        f"Nothing of {subject(study, selections)} was run{'' if reason else ' at this scale'}.",
+        reason,
         in_paper(study, name, selections),
     )
+
+
+def left_out(study: Study, selections: Iterable[Selection]) -> str:
+    """Return a sentence on the data sets that were not given, or nothing."""
+    keys = {
+        data_title(study, s["dataset"]): f"datasets.{s['dataset']}.path"
+        for s in selections
+        if absence(study, s) == NOT_GIVEN
+    }
+    texts = [f"{title} ({key})" for title, key in keys.items()]
+    return f"Not run, as its data was not given: {_and(texts)}." if texts else ""
+
+
+def absence(study: Study, selection: Selection) -> str:
+    """Return why nothing of a selection was run."""
+    key = f"datasets.{selection['dataset']}.path"
+    return NOT_GIVEN if key in study.left_out.values() else NOT_RUN
 
 
 def exceptions(missing: dict[str, list[float]], diverged: int = 0) -> str:

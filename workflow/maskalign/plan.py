@@ -31,6 +31,10 @@ NEEDS: dict[str, tuple[str | None, tuple[str, ...]]] = {
 }
 
 
+# The released code ends a chain of rounds when it is this near to a target (SPEC, Hyperparameters).
+TOLERANCE = {"paper": 0.0, "released": 0.005}
+
+
 class Plan:
     """The runs of one experiment, each with the runs that it needs."""
 
@@ -39,13 +43,18 @@ class Plan:
         self.experiment = experiment = config["experiments"][name]
         self.put_run = functools.partial(add, name)
         self.recipe = config["training"][experiment["training"]]
+        self.protocol = config["protocol"]
         self.last = self.recipe["dense"]["epochs"]
         self.shared = {
-            "data": _without(config["datasets"][experiment["dataset"]], "title", "stands_for"),
+            "data": data_values(config["datasets"][experiment["dataset"]]),
             "net": _without(config["models"][experiment["model"]], "title"),
             **_without(self.recipe, "keep_epochs", *PARTS),
         }
-        self.keep_epochs = keep_epochs(config, experiment["training"])
+        self.keep_epochs = [self.completed(e) for e in keep_epochs(config, experiment["training"])]
+
+    def completed(self, epoch: int) -> int:
+        """Return the completed epochs of the checkpoint that the protocol calls ``epoch``."""
+        return epoch if self.protocol == "paper" else min(epoch + 1, self.last)
 
     def add(self) -> None:
         """Add everything that the experiment asks for to its study."""
@@ -68,10 +77,15 @@ class Plan:
         first = self.experiment["first_pair"]
         return [(2 * p, 2 * p + 1) for p in range(first, first + self.experiment["pairs"])]
 
-    def put(self, stage: str, width: float, parents=None, *, method=None, **fields) -> str:
-        """Add a run of this experiment, with its parents by role; return its path."""
+    def put(
+        self, stage: str, width: float, parents=None, *, method=None, values=None, **fields
+    ) -> str:
+        """Add a run of this experiment, with its parents by role; return its path.
+
+        ``values`` are what determines this run beside its names and its part of the recipe.
+        """
         trained_by, behind = NEEDS[method if stage == "sparse" else stage]
-        values = self.shared | {part: self.recipe[part] for part in behind}
+        values = self.shared | {part: self.recipe[part] for part in behind} | (values or {})
         if trained_by:
             values["training"] = self.recipe[trained_by]
         if stage == "dense":
@@ -85,12 +99,18 @@ class Plan:
         return self.put("dense", width, method="dense", init_seed=seed, order_seed=0)
 
     def rounds(self, width: float, seed: int, sparsity: float) -> list[str]:
-        """Add the chain of IMP rounds of model ``seed`` up to ``sparsity``; return its paths."""
+        """Add the chain of IMP rounds of model ``seed`` up to ``sparsity``; return its paths.
+
+        A shortened round ends it on the target, unless the protocol takes the round before it.
+        """
         dense, chain = self.dense(width, seed), []
         names = {"method": "imp", "mask_seed": seed, "init_seed": seed, "order_seed": 0}
-        levels = [*full_rounds(sparsity, self.recipe["imp"]["fraction"]), sparsity]
+        levels = full_rounds(sparsity, self.recipe["imp"]["fraction"])
+        whole = len(levels)
+        if not levels or levels[-1] < sparsity - TOLERANCE[self.protocol]:
+            levels.append(sparsity)
         for r, level in enumerate(levels, start=1):
-            stage = "imp" if r == len(levels) else "imp_round"
+            stage = "imp_round" if r <= whole else "imp"
             names |= {"round": r, "sparsity": level}
             parents = {
                 "before": chain[-1] if chain else dense,
@@ -103,7 +123,9 @@ class Plan:
         """Add the matching of A to B, at the last epoch by default."""
         epoch = self.last if epoch is None else epoch
         parents = {"a": self.dense(width, a), "b": self.dense(width, b)}
-        return self.put("match", width, parents, mask_seed=a, init_seed=b, matching_epoch=epoch)
+        values = {"b_epoch": self.completed(epoch)}
+        names = {"mask_seed": a, "init_seed": b, "matching_epoch": epoch}
+        return self.put("match", width, parents, values=values, **names)
 
     def sparse(
         self, width, a: int, b: int, sparsity, method: str, k: int, epoch=None, order: int = 0
@@ -118,7 +140,9 @@ class Plan:
         names = {"mask_seed": a, "init_seed": init, "order_seed": order, "sparsity": sparsity}
         if method == "permuted":
             names["matching_epoch"] = self.last if epoch is None else epoch
-        return self.put("sparse", width, parents, method=method, rewind_epoch=k, **names)
+        names |= {"method": method, "rewind_epoch": k}
+        values = {"start_epoch": self.completed(k)}
+        return self.put("sparse", width, parents, values=values, **names)
 
     def early_matching(self, widths, rewind_epoch=0, matching_epochs=()) -> None:
         """Add what Table 15 compares: permuted masks from a B that is still training."""
@@ -191,6 +215,14 @@ def full_rounds(sparsity: float, fraction: float) -> list[float]:
     """
     keep = math.log1p(-sparsity) / math.log1p(-fraction)
     return [1 - (1 - fraction) ** r for r in range(1, math.ceil(keep - 1e-9))]
+
+
+def data_values(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Return what determines a prepared data set; where a published one lies does not."""
+    names = ["title", "stands_for"]
+    if dataset["source"] != "imagefolder":
+        names.append("path")
+    return _without(dataset, *names)
 
 
 def _without(table: dict[str, Any], *keys: str) -> dict[str, Any]:

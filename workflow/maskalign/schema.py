@@ -11,6 +11,12 @@ import jsonschema
 import yaml
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "study.schema.yaml"
+PROTOCOLS = ["paper", "released"]
+# Channels of an image of each source that has a fixed number.
+CHANNELS = {"cifar10": 3, "cifar100": 3, "svhn": 3, "fashion": 1, "mnist5k": 1, "digits": 1}
+FOLDERS = ["imagenet", "imagefolder", "mnist5k-folder"]  # sources that are folders of image files
+PACKAGED = ["mnist5k", "digits", "mnist5k-folder"]  # sources that packages carry
+GIVEN = ["imagenet", "imagefolder"]  # sources that only the user can give
 
 
 class StudyError(ValueError):
@@ -18,17 +24,21 @@ class StudyError(ValueError):
 
 
 def validate(config: dict[str, Any]) -> dict[str, Any]:
-    """Return ``config`` with every default filled in.
+    """Return ``config`` with every default filled in, and its recipes as its protocol has them.
 
     Raises:
         StudyError: one line that names the key, the value and what is allowed.
     """
-    config = _complete(copy.deepcopy(dict(config)), _schema())
-    errors = list(_validator().iter_errors(config))
-    if errors:
-        raise StudyError(_explain(min(errors, key=lambda e: (len(e.path), str(list(e.path))))))
-    _check_references(config)
-    return config
+    chosen = config.get("protocol", PROTOCOLS[0])
+    # The recipes must be right under both protocols, whichever runs; the chosen one speaks first.
+    protocols = [chosen, *(p for p in PROTOCOLS if p != chosen)]
+    readings = [_complete(_under(p, config), _schema()) for p in protocols]
+    for reading in readings:
+        errors = list(_validator().iter_errors(reading))
+        if errors:
+            raise StudyError(_explain(min(errors, key=lambda e: (len(e.path), str(list(e.path))))))
+        _check_references(reading)
+    return readings[0]
 
 
 def refuse_duplicate_keys(file: Path) -> None:
@@ -53,6 +63,23 @@ def keep_epochs(config: dict[str, Any], recipe: str) -> list[int]:
         for epoch in e["early_matching"]["matching_epochs"]
     }
     return sorted({*range(0, last // 2 + 1, 5), *early} - {last})
+
+
+def _under(protocol: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``config`` whose recipes are those of ``protocol``."""
+    config = copy.deepcopy(dict(config))
+    recipes = config.get("training")
+    for name, recipe in recipes.items() if isinstance(recipes, dict) else ():
+        if isinstance(recipe, dict) and isinstance(recipe.get("released", {}), dict):
+            changes = recipe.pop("released", {})
+            recipes[name] = _merged(recipe, changes) if protocol == "released" else recipe
+    return config
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    return base | {k: _merged(base.get(k), v) for k, v in changes.items()}
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -210,10 +237,13 @@ def _check_references(config: dict[str, Any]) -> None:
 def _check_dataset(key: str, dataset: dict[str, Any]) -> None:
     if len(dataset["mean"]) != len(dataset["std"]):
         raise StudyError(f"{key}.std: must have as many entries as {key}.mean")
-    if (dataset["source"] == "imagefolder") != (dataset["path"] is not None):
-        raise StudyError(f"{key}.path: is for source imagefolder, which needs it")
-    folder = dataset["source"] in ("imagefolder", "mnist5k-folder")
-    if folder and (dataset["compose"] != 1 or dataset["crop_padding"]):
+    source, channels = dataset["source"], len(dataset["mean"])
+    if source in PACKAGED and dataset["path"] is not None:
+        raise StudyError(f"{key}.path: must be null, as {source} comes with a package")
+    expected = CHANNELS.get(source, channels) * dataset["compose"]
+    if source in CHANNELS and channels != expected:
+        raise StudyError(f"{key}.mean: must have {expected} entries, one a channel")
+    if source in FOLDERS and (dataset["compose"] != 1 or dataset["crop_padding"]):
         raise StudyError(
             f"{key}: compose and crop_padding are not for image folders, whose training images "
             "are cropped at random sizes"

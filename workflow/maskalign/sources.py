@@ -1,4 +1,4 @@
-"""Where images come from: each source is prepared once, as one tensor file or one image folder."""
+"""Preparing a data set, once: its source becomes one tensor file or one image folder."""
 
 import shutil
 from pathlib import Path
@@ -7,24 +7,27 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from maskalign import archives
+from maskalign.archives import Images
 from maskalign.checkpoint import save_tensors
 from maskalign.seeds import generator
 
-Images = tuple[torch.Tensor, torch.Tensor]  # uint8 [N, C, H, W] and int64 labels [N]
 
-
-def prepare(spec: dict[str, Any], out: Path) -> None:
+def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data")) -> None:
     """Write the data set that ``spec`` (a study's data set) describes to ``out``.
+
+    Published data sets are read from ``spec["path"]``; where that is null, from ``root``, to which
+    they are downloaded unless they are there.
 
     A tensor source becomes a safetensors file with ``train_images`` (uint8 [N, C, H, W]),
     ``train_labels`` (int64 [N]) and the same for ``test``; a folder source becomes a tree
     ``train|val/<class>/<image>.png``.
 
     Raises:
-        ValueError: one line, if the source has fewer images than the spec asks for.
+        ValueError: one line, if the source has fewer images than the spec asks for, or its files
+            are not there or not whole.
     """
-    images, labels = {"mnist5k": _mnist5k, "digits": _digits}[spec["source"].split("-")[0]]()
-    train, test = _split(images, labels, test=len(labels) // 5)
+    train, test = _read(spec, root)
     if spec["source"].endswith("-folder"):
         _write_folder(out, _first(train, spec["train_images"]), _first(test, spec["test_images"]))
         return
@@ -38,6 +41,16 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
         tensors[f"{part}_images"] = _resize(x, spec["image_size"])
         tensors[f"{part}_labels"] = y
     save_tensors(out, tensors)
+
+
+def _read(spec: dict[str, Any], root: Path) -> tuple[Images, Images]:
+    """Return training and test images of the source."""
+    packaged = {"mnist5k": _mnist5k, "mnist5k-folder": _mnist5k, "digits": _digits}
+    if spec["source"] in packaged:
+        images, labels = packaged[spec["source"]]()
+        return _split(images, labels, test=len(labels) // 5)
+    folder = root if spec["path"] is None else Path(spec["path"]).expanduser()
+    return archives.read(spec["source"], folder, download=spec["path"] is None)
 
 
 def _mnist5k() -> Images:

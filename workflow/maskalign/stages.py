@@ -77,8 +77,8 @@ def match(
     """Find the permutation that aligns dense model ``a`` to ``b``, or to b at an earlier epoch."""
     record, images, model_a = _begin(data, values)
     _, _, model_b = _begin(data, values)
-    if values["matching_epoch"] < values["dense"]["epochs"]:
-        b = _checkpoint(b_checkpoints, values["matching_epoch"])
+    if values["b_epoch"] < values["dense"]["epochs"]:
+        b = _checkpoint(b_checkpoints, values["b_epoch"])
     model_a.load_state_dict(_load(a, model_a))
     model_b.load_state_dict(_load(b, model_b))
     groups, how = _symmetry(model_a, images), values["matching"]
@@ -107,7 +107,7 @@ def sparse(
 ):
     """Train from a dense run's rewind checkpoint under ``mask``, permuted by ``permutation``."""
     record, images, net = _begin(data, values)
-    net.load_state_dict(_load(_checkpoint(checkpoints, values["rewind_epoch"]), net))
+    net.load_state_dict(_load(_checkpoint(checkpoints, values["start_epoch"]), net))
     ones = _load(mask, net)
     if permutation:
         ones = symmetry.permute(_symmetry(net, images), _load(permutation, net), ones)

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from maskalign.identity import IDENTITY
-from maskalign.plan import Plan
-from maskalign.schema import StudyError, refuse_duplicate_keys, validate
+from maskalign.plan import Plan, data_values
+from maskalign.schema import GIVEN, StudyError, refuse_duplicate_keys, validate
 
 # What a run is called on disk. The rules use the same templates with wildcards.
 MODEL_PATH = "{protocol}/{dataset}/{model}-x{width}"
@@ -42,7 +42,8 @@ class Study:
     """A validated study and its runs.
 
     Attributes:
-        config: the configuration with every default filled in.
+        config: the configuration with every default filled in, without the experiments left out.
+        left_out: for each experiment whose data was not given, the key that would give it.
         runs: one row a run, with columns ``stage``, ``path``, ``round``, those of ``IDENTITY`` and
             ``values``, the resolved values that determine the run, and ``parents``, the paths of
             the runs that it needs, by role.
@@ -53,12 +54,17 @@ class Study:
         self.config = validate(config)
         self.name = self.config["study"]
         self.protocol = self.config["protocol"]
+        self.left_out = self._leave_out()
         self._runs: dict[str, dict[str, Any]] = {}
         for name in self.config["experiments"]:
             Plan(self.config, name, self.add).add()
         self.runs = pd.DataFrame(self._runs.values())
 
     # -- what the rules ask ------------------------------------------------------------------
+
+    def data(self, name: str) -> dict[str, Any]:
+        """Return what determines data set ``name``, once it is prepared."""
+        return data_values(self.config["datasets"][name])
 
     def values(self, stage: str) -> Callable[[Any], dict[str, Any]]:
         """Return a params function: wildcards of a run of ``stage`` to its resolved values."""
@@ -100,6 +106,18 @@ class Study:
         return [self.config["training"][name] for name in names]
 
     # -- how the table of runs is made ---------------------------------------------------------
+
+    def _leave_out(self) -> dict[str, str]:
+        """Remove the experiments whose data was not given; return what would give it, by name."""
+        datasets, experiments = self.config["datasets"], self.config["experiments"]
+        absent = {k for k, d in datasets.items() if d["source"] in GIVEN and d["path"] is None}
+        keys = {k: f"datasets.{e['dataset']}.path" for k, e in experiments.items()}
+        left_out = {k: keys[k] for k, e in experiments.items() if e["dataset"] in absent}
+        for name, key in left_out.items():
+            if self.config["require_all"]:
+                raise StudyError(f"{key}: is not given, but experiments.{name} needs it")
+            del experiments[name]
+        return left_out
 
     def add(
         self, owner: str, stage: str, values: dict[str, Any], parents: dict[str, Any], **fields

@@ -42,7 +42,8 @@ def build(study: Study, name: str, runs: pd.DataFrame | None = None) -> Table:
     entry = study.config["artefacts"]["tables"][name]
     text, cells, layout = KINDS[entry["kind"]](study, entry, runs)
     if cells.empty:
-        return Table(name, captions.nothing(study, name, entry["shows"]), cells, _absent())
+        layout = _absent(captions.absence(study, entry["shows"][0]))
+        return Table(name, captions.nothing(study, name, entry["shows"]), cells, layout)
     text.append(captions.in_paper(study, name, entry["shows"]))
     return Table(name, captions.join(*text), cells, layout)
 
@@ -201,9 +202,9 @@ def _layout(study: Study, cells: pd.DataFrame, columns: pd.Series, by: list[str]
     return wide.rename_axis(columns=None).reindex(key)
 
 
-def _absent() -> pd.DataFrame:
+def _absent(why: str = captions.NOT_RUN) -> pd.DataFrame:
     """Return the layout of a table of which nothing was run."""
-    return pd.DataFrame({"Result": [captions.NOT_RUN]}, index=pd.Index([ABSENT], name="Method"))
+    return pd.DataFrame({"Result": [why]}, index=pd.Index([ABSENT], name="Method"))
 
 
 # -- sentences -------------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ import sys
 
 from maskalign import captions, selection
 from maskalign import study as studies
+from maskalign.schema import FOLDERS
 
 try:
     STUDY = studies.load(config, workflow.configfiles)
 except studies.StudyError as error:
     sys.exit(f"study error: {error}")
+for experiment, key in STUDY.left_out.items() if workflow.is_main_process else ():
+    logger.warning(f"experiments.{experiment} is left out: its data is not given ({key})")
 
 OUT = f"results/{STUDY.name}"
 RUNS = f"{OUT}/runs"
@@ -23,7 +26,7 @@ def data_of(wildcards):
     dataset = STUDY.config["datasets"][wildcards.dataset]
     if dataset["source"] == "imagefolder":
         return dataset["path"]
-    suffix = "" if dataset["source"].endswith("-folder") else ".safetensors"
+    suffix = "" if dataset["source"] in FOLDERS else ".safetensors"
     return f"{OUT}/data/{wildcards.dataset}{suffix}"
 
 

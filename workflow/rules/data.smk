@@ -6,7 +6,8 @@ rule data:
     conda:
         "../../envs/environment.yaml"
     params:
-        spec=lambda wildcards: STUDY.config["datasets"][wildcards.dataset],
+        values=lambda wildcards: STUDY.data(wildcards.dataset),
+    localrule: True  # a compute node may have no internet
     message:
         "Prepare {wildcards.dataset}"
     script:
@@ -21,7 +22,8 @@ rule data_folder:
     conda:
         "../../envs/environment.yaml"
     params:
-        spec=lambda wildcards: STUDY.config["datasets"][wildcards.dataset],
+        values=lambda wildcards: STUDY.data(wildcards.dataset),
+    localrule: True
     message:
         "Write {wildcards.dataset} as an image folder"
     script:

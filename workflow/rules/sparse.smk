@@ -2,7 +2,7 @@ rule sparse:
     input:
         data=data_of,
         checkpoints=f"{MODEL}/dense/init-{{init_seed}}/checkpoints",
-        mask=f"{RUNS}/{PATHS['imp']}/mask.safetensors",
+        mask=parents("sparse", "mask", "mask.safetensors"),
         permutation=branch(
             evaluate("{method} == 'permuted'"),
             then=f"{RUNS}/{PATHS['match']}/permutation.safetensors",

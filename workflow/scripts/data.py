@@ -5,6 +5,11 @@ from pathlib import Path
 from maskalign.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from maskalign import sources
+    from maskalign import sources, study
 
-    sources.prepare(snakemake.params.spec, Path(snakemake.output[0]))
+    config = study.load(snakemake.config).config
+    sources.prepare(
+        config["datasets"][snakemake.wildcards.dataset],
+        Path(snakemake.output[0]),
+        root=Path(config["data"]["root"]),
+    )

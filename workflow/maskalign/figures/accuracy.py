@@ -107,7 +107,7 @@ def _grid(panels: int) -> tuple[int, int]:
 
 def _empty(study: Study, name: str, entry: dict, data: pd.DataFrame) -> Drawing:
     figure, axes = style.canvas(1, 1, height=0.8)
-    style.absent(axes[0, 0])
+    style.absent(axes[0, 0], captions.absence(study, entry["shows"][0]))
     style.frame(figure, " / ".join(captions.heading(study, s) for s in entry["shows"]))
     return Drawing(figure, data, captions.nothing(study, name, entry["shows"]))
 

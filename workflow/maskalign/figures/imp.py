@@ -48,7 +48,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     table = pd.concat(data)
     numbers = table.loc[(table["panel"] == "a") & (table["n"] > 0), "n"]
     heads = " / ".join(dict.fromkeys(captions.heading(study, s) for s in shows))
-    count = captions.counted(numbers, "pair") if len(numbers) else captions.NOT_RUN
+    count = captions.counted(numbers, "pair") if len(numbers) else captions.absence(study, shows[0])
     handles = _handles(set(table["metric"].dropna())) if len(numbers) else []
     style.frame(figure, f"{heads}, {count}", handles)
     return Drawing(figure, table, _caption(study, name, entry["shows"], numbers, lost))

@@ -34,9 +34,10 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     notes: dict[str, list[str]] = {}
     for letter, ax, s, part in zip("abcdefgh", axes.flat, shows, parts, strict=False):
         mine = selection.summarise(part.rows, BY)
-        _panel(ax, mine, looks)
+        why = captions.absence(study, s)
+        _panel(ax, mine, looks, why)
         head = captions.data_text(study, s["dataset"]).replace(" (", "\n(")
-        n = captions.counted(mine["n"], "pair") if len(mine) else captions.NOT_RUN
+        n = captions.counted(mine["n"], "pair") if len(mine) else why
         ax.set_title(f"({letter}) {head}\n{captions.model_title(study, s['model'])}, {n}")
         ax.set_xlabel(r"$\alpha$")
         if absent := captions.gaps(part.missing):
@@ -72,10 +73,10 @@ def _looks(widths: list[float]) -> dict[float, dict]:
     }
 
 
-def _panel(ax: Axes, data: pd.DataFrame, looks: dict[float, dict]) -> None:
+def _panel(ax: Axes, data: pd.DataFrame, looks: dict[float, dict], why: str) -> None:
     data = data[data["n"] > 0]
     if data.empty:
-        return style.absent(ax)
+        return style.absent(ax, why)
     for (width, method, correction), line in data.groupby(["width", "method", "correction"]):
         look, corrected = looks[width], correction != "none"
         x, mean, std = (line[k].to_numpy(float) for k in ("alpha", "mean", "std"))

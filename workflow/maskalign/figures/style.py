@@ -160,9 +160,8 @@ def handle(method: str) -> Line2D:
     return Line2D([], [], label=METHOD_TITLES[method], mew=0.4, **style)
 
 
-def absent(ax: Axes) -> None:
+def absent(ax: Axes, why: str = NOT_RUN) -> None:
     """Mark a panel of which nothing was run."""
     ax.set_axis_off()
-    ax.text(
-        0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=7
-    )
+    place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+    ax.text(0.5, 0.5, why, color=GREY, fontsize=7, **place)

@@ -1,6 +1,7 @@
 """Figures show the numbers of the tables, name their data, and clip no text."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import synthetic
@@ -132,13 +133,28 @@ def test_toy_draws_lth_only_where_asked(demo):
     assert "lth" in set(twelfth.model)
 
 
-def test_sources_name_the_files_a_figure_needs(demo):
+def test_sources_are_the_runs_that_are_shown_and_no_others(demo):
     study = Study(demo)
-    assert selection.sources(study, "figures", "figure_02") == {}
-    assert selection.sources(study, "tables", "table_02") == {}
-    assert selection.sources(study, "figures", "figure_05") == {"runs": "runs.csv"}
-    assert set(selection.sources(study, "figures", "figure_03")) == {"runs", "curves"}
-    assert set(selection.sources(study, "figures", "figure_04")) == {"runs", "planes"}
+
+    def needed(kind, name):
+        found = selection.sources(study, kind, name)
+        return {
+            role: [study.run(str(Path(f).parent)) for f in files] for role, files in found.items()
+        }
+
+    assert needed("figures", "figure_02") == needed("tables", "table_02") == {}
+    of = {"dataset": "mnist", "model": "resnet20", "width": 1}
+    runs = needed("tables", "table_05")["runs"]
+    assert all(run[k] == v for run in runs for k, v in of.items())
+    # Two sparsities, two rewind epochs, three methods, two pairs, and the four dense models.
+    assert {run["stage"] for run in runs} == {"dense", "sparse"}
+    assert len(runs) == 2 * 2 * 3 * 2 + 4
+    lines = needed("figures", "figure_03")
+    assert {run["stage"] for run in lines["curves"]} == {"interpolation"}
+    assert {run["stage"] for run in lines["runs"]} == {"interpolation", "dense"}
+    panels = needed("figures", "figure_04")
+    assert [run["stage"] for run in panels["planes"]] == ["landscape"]
+    assert {run["stage"] for run in panels["runs"]} == {"imp_barrier", "dense"}
 
 
 def test_a_title_changes_what_an_artefact_depends_on(demo):

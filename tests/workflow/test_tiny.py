@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+from maskalign import figures, formats, tables
 from maskalign.checkpoint import load_tensors
 from maskalign.study import Study
 
@@ -48,6 +49,18 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study():
     return Study(yaml.safe_load(TINY.read_text()))
+
+
+def test_tables_and_figures_hold_the_numbers_of_the_collected_results(tiny, study):
+    out = tiny / "results/tiny"
+    names = ("runs.csv", "connectivity.csv", "landscapes.csv")
+    rows = [pd.read_csv(out / name) for name in names]
+    for name in study.config["artefacts"]["tables"]:
+        formats.write_csv(tables.build(study, name, rows[0]), out / "again.csv")
+        assert (out / "again.csv").read_text() == (out / f"tables/{name}.csv").read_text()
+    for name in study.config["artefacts"]["figures"]:
+        again = formats.csv_text(figures.build(study, name, figures.Sources(*rows)).data)
+        assert again == (out / f"figures/{name}.csv").read_text()
 
 
 def test_every_table_and_figure_of_the_study_is_there(tiny, study):
@@ -107,19 +120,20 @@ def test_the_second_start_has_nothing_to_do(tiny):
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
-def test_tables_and_figures_survive_without_records_and_checkpoints(tiny, tmp_path):
-    """runs.csv and connectivity.csv are enough: nothing is trained to draw a figure again."""
+def test_tables_and_figures_survive_without_weights(tiny, tmp_path):
+    """Records are enough: nothing is trained to draw a figure again."""
     folder = copy_workflow(tmp_path)
     shutil.copytree(tiny / ".snakemake", folder / ".snakemake", symlinks=True)
     shutil.copytree(tiny / "results", folder / "results", copy_function=shutil.copy2)
-    shutil.rmtree(folder / "results/tiny/runs")
+    for weights in (folder / "results/tiny/runs").rglob("*.safetensors"):
+        weights.unlink()
     figure = folder / "results/tiny/figures/figure_05.pdf"
     figure.unlink()
     arguments = ("--configfile", str(TINY), "--cores", "2", "--quiet", "rules")
     done = snakemake(folder, *arguments, "--", "results/tiny/figures/figure_05.pdf")
     assert done.returncode == 0, done.stderr[-2000:]
     assert figure.stat().st_size > 1000
-    assert not (folder / "results/tiny/runs").exists()
+    assert not list((folder / "results/tiny/runs").rglob("*.safetensors"))
 
 
 def test_one_run_again_ends_with_the_same_bits(tiny, study):

@@ -31,7 +31,7 @@ NEEDS: dict[str, tuple[str | None, tuple[str, ...]]] = {
 }
 
 
-# The released code ends a chain of rounds when it is this near to a target (SPEC, Hyperparameters).
+# How near a whole round must come to a target sparsity to stand for it.
 TOLERANCE = {"paper": 0.0, "released": 0.005}
 
 
@@ -42,8 +42,13 @@ class Plan:
         """Plan experiment ``name`` of a study's ``config``, to be handed to ``add`` run by run."""
         self.experiment = experiment = config["experiments"][name]
         self.put_run = functools.partial(add, name)
-        self.recipe = config["training"][experiment["training"]]
+        self.recipe = dict(config["training"][experiment["training"]])
         self.protocol = config["protocol"]
+        # The rounds say what they prune to, whichever tolerance chose them.
+        self.tolerance = self.recipe["imp"]["tolerance"]
+        if self.tolerance is None:
+            self.tolerance = TOLERANCE[self.protocol]
+        self.recipe["imp"] = _without(self.recipe["imp"], "tolerance")
         self.last = self.recipe["dense"]["epochs"]
         self.shared = {
             "data": data_values(config["datasets"][experiment["dataset"]]),
@@ -101,13 +106,13 @@ class Plan:
     def rounds(self, width: float, seed: int, sparsity: float) -> list[str]:
         """Add the chain of IMP rounds of model ``seed`` up to ``sparsity``; return its paths.
 
-        A shortened round ends it on the target, unless the protocol takes the round before it.
+        A shortened round ends it on the target, unless the round before comes near enough.
         """
         dense, chain = self.dense(width, seed), []
         names = {"method": "imp", "mask_seed": seed, "init_seed": seed, "order_seed": 0}
         levels = full_rounds(sparsity, self.recipe["imp"]["fraction"])
         whole = len(levels)
-        if not levels or levels[-1] < sparsity - TOLERANCE[self.protocol]:
+        if not levels or levels[-1] < sparsity - self.tolerance:
             levels.append(sparsity)
         for r, level in enumerate(levels, start=1):
             stage = "imp_round" if r <= whole else "imp"

@@ -10,14 +10,19 @@ import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskalign.checkpoint import write_json, write_text
 from maskalign.identity import IDENTITY, values_hash
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
 CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error"]
 PLANE_COLUMNS = [*IDENTITY, "x", "y", "error", "mark"]
+# What the collected tables are made of: runs.csv, connectivity.csv, landscapes.csv.
+TABLES = {"runs": COLUMNS, "curves": CURVE_COLUMNS, "planes": PLANE_COLUMNS}
 
 
 class Record:
@@ -74,11 +79,27 @@ def provenance() -> dict[str, Any]:
 
 def write_rows(path: str | Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
     """Write rows as CSV, atomically; a missing value is an empty field."""
+    write_text(path, _csv(rows, columns))
+
+
+def _csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
+
+
+def collect(role: str, files: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Return the rows of ``files``: of records (``runs``), of curves or of planes."""
+    return collect_metrics(files) if role == "runs" else collect_rows(files)
+
+
+def frame(role: str, files: Iterable[str | Path]) -> "pd.DataFrame":
+    """Return the rows of ``files`` as they come back from runs.csv and its like."""
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(_csv(collect(role, files), TABLES[role])))
 
 
 def collect_metrics(records: Iterable[str | Path]) -> list[dict[str, Any]]:

@@ -64,17 +64,55 @@ def artefact(study: Study, kind: str, name: str) -> dict[str, Any]:
     }
 
 
-def sources(study: Study, kind: str, name: str) -> dict[str, str]:
-    """Return the files under results/<study>/ that a table or figure is made from, by role."""
+def sources(study: Study, kind: str, name: str) -> dict[str, list[str]]:
+    """Return the files under results/<study>/runs that a table or figure is made from, by role.
+
+    ``runs`` are records, ``curves`` and ``planes`` the points of lines and landscapes.
+    """
     entry = study.config["artefacts"][kind][name]
-    if entry["kind"] in SETTINGS:
-        return {}
-    found = {"runs": "runs.csv"}
-    if entry["kind"] == "interpolation":
-        found["curves"] = "connectivity.csv"
-    if entry["kind"] == "imp":
-        found["planes"] = "landscapes.csv"
-    return found
+    found: dict[str, dict[str, None]] = {}
+    for s in entry.get("shows", []) if entry["kind"] not in SETTINGS else []:
+        for role, paths in _needed(study, s, entry["kind"]).items():
+            found.setdefault(role, {}).update(dict.fromkeys(paths))
+    return {role: list(paths) for role, paths in found.items()}
+
+
+def _needed(study: Study, s: Selection, kind: str) -> dict[str, list[str]]:
+    def files(name: str, *paths: str) -> list[str]:
+        return [f"{path}/{name}" for path in paths]
+
+    def parents(path: str) -> list[str]:
+        found = study.run(path)["parents"].values()
+        return [p for of in found for p in ([of] if isinstance(of, str) else of)]
+
+    if kind == "diversity":
+        ensembles = study.selected(s, "diversity")
+        members = [p for path in ensembles for p in parents(path)]
+        return {"runs": files("result.json", *ensembles, *members)}
+    if kind in ("interpolation", "imp"):
+        lines = study.selected(s, "interpolation" if kind == "interpolation" else "imp_barrier")
+        planes = study.selected(s, "landscape") if kind == "imp" else []
+        dense = [p for path in lines for p in parents(path) if "/dense/" in p]
+        needed = {"runs": files("result.json", *lines, *dense)}
+        needed["curves"] = files("curve.csv", *lines) if kind == "interpolation" else []
+        return needed | {"planes": files("grid.csv", *planes)}
+    wanted = set(_identities(study, s, early=kind == "early_matching"))
+    trained = map(study.run, study.selected(s, "dense", "sparse"))
+    return {
+        "runs": files(
+            "result.json",
+            *(
+                run["path"]
+                for run in trained
+                if tuple(run[k] for k in KEYS) in wanted and _is_shown(run, s)
+            ),
+        )
+    }
+
+
+def _is_shown(run: dict[str, Any], s: Selection) -> bool:
+    """Return whether the selection's axes hold the run's values; a dense run has no sparsity."""
+    return all(run[c] is None or run[c] in s[axis] for axis, c in AXES.items() if axis in s)
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def build(study: Study, name: str, runs: pd.DataFrame | None = None) -> Table:
     Args:
         study: the study, whose configuration says what the table shows.
         name: name of the table in the study's artefacts.
-        runs: runs.csv; the kinds ``training`` and ``pruning`` need none.
+        runs: rows of runs.csv; the kinds ``training`` and ``pruning`` need none.
     """
     entry = study.config["artefacts"]["tables"][name]
     text, cells, layout = KINDS[entry["kind"]](study, entry, runs)

@@ -49,7 +49,7 @@ def sources(kind):
     def find(wildcards):
         (name,) = wildcards
         found = selection.sources(STUDY, kind, name)
-        return {role: f"{OUT}/{file}" for role, file in found.items()}
+        return {role: [f"{RUNS}/{file}" for file in files] for role, files in found.items()}
 
     return find
 

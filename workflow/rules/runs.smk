@@ -1,7 +1,7 @@
-# One tidy row a number, a point of a curve, a point of a plane: all that tables and figures read.
+# One tidy row a number, a point of a curve, a point of a plane, of all runs of the study.
 rule runs:
     input:
-        records=[
+        runs=[
             f"{RUNS}/{path}/result.json"
             for path in STUDY.paths("dense", "imp_round", "imp", "match", "sparse")
             + STUDY.paths("interpolation", "imp_barrier", "diversity")

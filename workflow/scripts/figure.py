@@ -3,12 +3,12 @@
 from maskalign.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from maskalign import figures, selection, study
+    from maskalign import figures, results, study
 
     config, name = study.load(snakemake.config), snakemake.wildcards.figure
-    sources = {role: selection.read_rows(file) for role, file in snakemake.input.items()}
+    sources = [results.frame(role, snakemake.input.get(role, [])) for role in results.TABLES]
     figures.write(
-        figures.build(config, name, figures.Sources(**sources)),
+        figures.build(config, name, figures.Sources(*sources)),
         name,
         pdf=snakemake.output.pdf,
         png=snakemake.output.png,

@@ -3,14 +3,10 @@
 from maskalign.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from maskalign import formats, selection, study, tables
+    from maskalign import formats, results, study, tables
 
-    runs = snakemake.input.get("runs", [])
-    table = tables.build(
-        study.load(snakemake.config),
-        snakemake.wildcards.table,
-        selection.read_rows(runs) if runs else None,
-    )
+    config, name = study.load(snakemake.config), snakemake.wildcards.table
+    table = tables.build(config, name, results.frame("runs", snakemake.input.get("runs", [])))
     formats.write_csv(table, snakemake.output.csv)
     formats.write_markdown(table, snakemake.output.markdown)
     formats.write_latex(table, snakemake.output.latex)

@@ -72,7 +72,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Sources:
-    """Results: runs.csv, connectivity.csv and landscapes.csv, as far as a figure needs them."""
+    """Rows of runs.csv, connectivity.csv and landscapes.csv, as far as a figure needs them."""
 
     runs: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None

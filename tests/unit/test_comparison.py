@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from conftest import DEMO, ROOT
+from conftest import ROOT
 from maskalign import comparison, comparison_page, reported
 from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN
 from maskalign.figures import comparison as figure
@@ -26,7 +26,7 @@ ENSEMBLE_EPOCH = 30  # of no other table, so that Table 1 has runs of its own
 def the_paper():
     """Return the paper's experiments as a study, without its sources, which need files."""
     data = {"image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "source": "digits"}
-    config = {k: copy.deepcopy(DEMO[k]) for k in ("protocol", "artefacts")} | {
+    config = {
         "study": "paper",
         "datasets": {name: copy.deepcopy(data) for name in ("c10", "c100", "house", "web")},
         "models": {name: {"architecture": name} for name in ("resnet20", "vgg11", "resnet50")},
@@ -51,19 +51,23 @@ def the_paper():
     config["datasets"]["web"]["image_size"] = 224
 
     def experiment(dataset, model, widths, sparsities, epochs, **more):
-        training = "web" if model == "resnet50" else "long"
         return {
-            **{"dataset": dataset, "model": model, "training": training, "pairs": 3},
-            **{"widths": widths, "sparsities": sparsities, "rewind_epochs": epochs, **more},
+            "dataset": dataset,
+            "model": model,
+            "training": "web" if model == "resnet50" else "long",
+            "pairs": 3,
+            "widths": widths,
+            "sparsities": sparsities,
+            "rewind_epochs": epochs,
+            **more,
         }
 
+    early = {"widths": [1], "rewind_epoch": 20, "matching_epochs": [5, 20, 50, 100]}
     ensembles = {"sparsity": 0.9, "rewind_epoch": ENSEMBLE_EPOCH}
     config["experiments"] = {
         "narrow": experiment(
             *("c10", "resnet20", [1, 4], SPARSITIES, MANY),
-            early_matching={
-                **{"widths": [1], "rewind_epoch": 20, "matching_epochs": [5, 20, 50, 100]}
-            },
+            early_matching=early,
             diversity=ensembles | {"widths": [1]},
         ),
         "wide": experiment("c10", "resnet20", [8, 16], SPARSITIES, FEW),

@@ -21,6 +21,7 @@ include: "workflow/rules/runs.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/comparison.smk"
 
 
 rule all:
@@ -29,4 +30,5 @@ rule all:
         rules.all_tables.input,
         rules.all_figures.input,
         rules.claims.output,
+        rules.comparison.output,
     localrule: True

@@ -73,6 +73,18 @@ def test_every_table_and_figure_of_the_study_is_there(tiny, study):
             assert (out / "figures" / f"{name}{suffix}").stat().st_size > 1000
 
 
+def test_the_comparison_says_why_nothing_is_compared(tiny):
+    out = tiny / "results/tiny"
+    page = (out / "comparison.md").read_text()
+    assert "**Nothing is compared: " in page
+    assert "- Table 5, ResNet20 ×1 on CIFAR-10: CIFAR-10 is stood in for by digits" in page
+    cells = pd.read_csv(out / "comparison.csv")
+    assert set(cells.status) == {"not comparable"}
+    assert len(cells) == len(pd.read_csv(ROOT / "config/reported.csv"))
+    for suffix in (".pdf", ".png"):
+        assert (out / f"comparison{suffix}").stat().st_size > 1000
+
+
 def test_every_run_has_its_record_and_its_rows(tiny, study):
     runs = pd.read_csv(tiny / "results/tiny/runs.csv")
     assert set(runs.status) == {"completed"}

@@ -15,7 +15,7 @@ import pandas as pd
 from maskalign.study import Study
 
 # Raised by hand when a table's or figure's content changes, so that Snakemake makes it again.
-VERSION = {"tables": 2, "figures": 2}
+VERSION = {"tables": 2, "figures": 2, "comparison": 1}
 METHODS = ["dense", "imp", "lth", "naive", "permuted"]
 AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
 KEYS = [
@@ -62,6 +62,12 @@ def artefact(study: Study, kind: str, name: str) -> dict[str, Any]:
         "recipes": [study.recipes(s["dataset"], s["model"]) for s in shows],
         "experiments": [e for s in shows for e in experiments(study, s)],
     }
+
+
+def compared(study: Study) -> dict[str, Any]:
+    """Return all of the configuration that the comparison with the paper depends on."""
+    parts = ("datasets", "models", "training", "experiments")
+    return {"version": VERSION["comparison"], **{part: study.config[part] for part in parts}}
 
 
 def sources(study: Study, kind: str, name: str) -> dict[str, list[str]]:

@@ -21,6 +21,15 @@ def pruning(study: Study, entry: dict[str, Any], _: object = None):
     return _table(study, entry, "iterative magnitude pruning (IMP)", _pruning)
 
 
+def printed(recipe: Recipe) -> list[tuple[str, str, str, str]]:
+    """Return (kind of table, name in the CSV, title, value as printed) of all of a recipe."""
+    return [
+        (kind, name, title, _plain(value))
+        for kind, values in (("training", _training), ("pruning", _pruning))
+        for (name, title), value in values(recipe).items()
+    ]
+
+
 def _training(r: Recipe) -> dict[tuple[str, str], Any]:
     """Return values by name in the CSV and title in print."""
     dense, sparse = r["dense"], r["sparse"]

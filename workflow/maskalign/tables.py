@@ -90,7 +90,7 @@ def early_matching(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> M
 def diversity(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
     """Table 1: accuracy (percent) of each method's ensemble and diversity of its members."""
     paths = [p for s in entry["shows"] for p in study.selected(s, "diversity")]
-    cells = pd.concat([_ensembles(study, study.run(path), runs) for path in paths] or [_none()])
+    cells = pd.concat([ensembles(study, study.run(path), runs) for path in paths] or [_none()])
     members = cells.loc[cells["metric"] == "accuracy", "n"]
     at = {
         f"S = {captions.percent(r['sparsity'])} %, k = {r['rewind_epoch']}"
@@ -143,7 +143,7 @@ def _complete(s: Selection, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([dense, full[cells.columns]], ignore_index=True)
 
 
-def _ensembles(study: Study, run: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def ensembles(study: Study, run: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of one diversity run; its members' accuracies are found by their seeds."""
     of_model = {"dataset": run["dataset"], "model": run["model"]}
     found = selection.of(study, of_model, runs)

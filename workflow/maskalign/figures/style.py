@@ -4,6 +4,7 @@ import contextlib
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -58,6 +59,7 @@ LOOKS = {
     "naive": Look(_SET2[1], "s", "-."),
     "permuted": Look(_SET2[2], "^", "-"),
     "dense": Look(_SET2[3], "", "--"),
+    "imp": Look(_SET2[7], "D", ":"),
 }
 
 
@@ -88,11 +90,16 @@ def styled() -> Iterator[None]:
 
 def write(drawing: Drawing, name: str, pdf: str, png: str, csv: str, md: str) -> None:
     """Write a figure as vector PDF and 150 dpi PNG, its numbers as CSV, its caption as Markdown."""
-    with styled():
-        for path, options in ((pdf, {"metadata": {"CreationDate": None}}), (png, {"dpi": 150})):
-            drawing.figure.savefig(path, **options)
+    save(drawing.figure, pdf, png)
     write_text(csv, csv_text(drawing.data))
     write_text(md, f"**{number(name)}.** {drawing.caption}\n")
+
+
+def save(figure: Figure, pdf: str | Path, png: str | Path) -> None:
+    """Write a figure as vector PDF and 150 dpi PNG; the files may have any name."""
+    with styled():
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(png, format="png", dpi=150)
 
 
 def canvas(

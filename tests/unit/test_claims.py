@@ -116,6 +116,43 @@ def test_diverged_runs_do_not_count(study):
     assert after["mean"] == pytest.approx(before["mean"], abs=0.2)
 
 
+@pytest.mark.parametrize(
+    ("values", "close", "verdict"),
+    [
+        ([0.0] * 4, True, SUPPORTED),
+        ([0.5] * 4, True, SUPPORTED),
+        ([5.0] * 4, True, NOT_SUPPORTED),
+        ([0.5] * 4, False, SUPPORTED),
+        ([-0.5] * 4, False, NOT_SUPPORTED),
+        ([0.0] * 4, False, UNDECIDED),
+        ([0.0] * 2, True, UNDECIDED),
+    ],
+)
+def test_equal_numbers_are_judged_as_they_are(values, close, verdict):
+    """Barriers of exactly 0 in all pairs are the best case of "stays connected"."""
+    row = verdicts._test(np.array(values), close, margin=1.0)
+    assert verdicts._verdict(row | {"p_holm": row["p"]}, margin=1.0) == verdict
+
+
+def test_other_rewind_epochs_at_another_width_are_no_slope(demo):
+    """The gap depends on the rewind epoch alone; the wide nets are run from later epochs."""
+    demo["training"]["resnet20"]["keep_epochs"] = [0, 1, 4, 6]
+    narrow = demo["experiments"]["cifar10"]
+    narrow |= {"pairs": 5, "widths": [1], "rewind_epochs": [0, 1, 4, 6]}
+    for part in ("landscape", "imp_barrier"):
+        narrow.pop(part)
+    wide = {k: v for k, v in narrow.items() if k not in ("early_matching", "diversity")}
+    demo["experiments"]["wide"] = wide | {"widths": [4], "rewind_epochs": [0, 4, 6]}
+    study = Study(demo)
+    runs = planted(study, noise=0.0)
+    gap = 2 * (1 - np.exp(-runs.rewind_epoch / 3))
+    runs.loc[(runs.metric == "accuracy") & (runs.method == "permuted"), "value"] += gap
+    table = verdicts.judge(study, runs)
+    row = table[(table.scope == "mnist, resnet20") & (table.claim == "gap_grows_with_width")]
+    assert row.n.item() == 5
+    assert row["mean"].item() == pytest.approx(0, abs=1e-9)
+
+
 def test_the_page_gives_every_claim_a_verdict(study):
     table = verdicts.judge(study, planted(study))
     page = verdicts.markdown(study, table)

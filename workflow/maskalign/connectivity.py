@@ -1,6 +1,7 @@
 """Linear mode connectivity: interpolation, barriers, batch-norm reset, REPAIR, the loss plane."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 State = dict[str, torch.Tensor]
 Inputs = Callable[[], Iterable[torch.Tensor]]
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -21,11 +23,14 @@ def interpolate(a: State, b: State, alpha: float) -> State:
 
 
 def barrier(alphas: list[float], values: list[float]) -> float:
-    """Return the largest rise of ``values`` above the line between the ends (SPEC, barrier B)."""
+    """Return the largest rise of ``values`` above the line between the ends (SPEC, barrier B).
+
+    NaN anywhere on the line is a barrier of NaN.
+    """
     rises = [
         v - ((1 - t) * values[0] + t * values[-1]) for t, v in zip(alphas, values, strict=True)
     ]
-    return max(rises)
+    return math.nan if any(map(math.isnan, rises)) else max(rises)
 
 
 def has_batch_norm(model: nn.Module) -> bool:
@@ -165,7 +170,8 @@ def plane(
     """Span the plane through three weight vectors by Gram-Schmidt on the two differences.
 
     Args:
-        origin, first, second: weights and buffers in one coordinate system (all permuted to B's).
+        origin, first, second: weights and buffers in one coordinate system (all permuted to B's);
+            batch-norm statistics are no weights: they span nothing and are ``origin``'s everywhere.
         points: grid points per side.
         margin: how far the grid extends beyond the models, as a share of their extent.
 
@@ -173,7 +179,7 @@ def plane(
         The grid's x and y coordinates [points] in units of weight distance, the coordinates of
         ``origin``, ``first`` and ``second``, and a function (x, y) -> weights at that place.
     """
-    names = [k for k, v in origin.items() if v.is_floating_point()]
+    names = [k for k in origin if not k.endswith(STATISTICS)]
 
     def difference(to: State) -> torch.Tensor:
         return torch.cat([(to[k] - origin[k]).double().flatten() for k in names])

@@ -64,8 +64,13 @@ def _test(values: np.ndarray, close: bool, margin: float) -> dict[str, Any]:
     name = f"TOST, margin {margin:g}" if close else "t-test"
     row = {"mean": values.mean() if n else math.nan, "low": math.nan, "high": math.nan}
     row |= {"n": n, "test": name, "p": math.nan}
-    if n < FEWEST_UNITS or np.ptp(values) == 0:
+    if n < FEWEST_UNITS:
         return row
+    if np.ptp(values) == 0:  # no spread: the t statistic is 0 / 0 or infinite
+        if not close and not values[0]:
+            return row
+        outside = close and abs(values[0]) >= margin
+        return row | {"low": values[0], "high": values[0], "p": float(outside)}
     low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL)
     if close:
         p = DescrStatsW(values).ttost_mean(-margin, margin)[0]

@@ -22,6 +22,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/comparison.smk"
+include: "workflow/rules/forecast.smk"
 
 
 rule all:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from maskalign import figures, formats, tables
+from maskalign import cost, figures, forecast, formats, tables
 from maskalign.checkpoint import load_tensors
 from maskalign.study import Study
 
@@ -61,6 +61,23 @@ def test_tables_and_figures_hold_the_numbers_of_the_collected_results(tiny, stud
     for name in study.config["artefacts"]["figures"]:
         again = formats.csv_text(figures.build(study, name, figures.Sources(*rows)).data)
         assert again == (out / f"figures/{name}.csv").read_text()
+
+
+def test_the_forecast_counts_what_was_run(tiny, study):
+    runs, forecast_mib = tiny / "results/tiny/runs", 0.0
+    for row in forecast.forecast(study, cost.Throughput([])).itertuples():
+        history = runs / row.path / "history.csv"
+        if history.exists():
+            assert len(pd.read_csv(history)) == row.epochs
+        forecast_mib += row.disk_mib
+    kept = sum(f.stat().st_size for f in runs.rglob("*.safetensors")) / 2**20
+    assert forecast_mib == pytest.approx(kept, rel=0.15)
+    for name, spec in study.config["datasets"].items():
+        file = tiny / f"results/tiny/data/{name}.safetensors"
+        if file.exists():
+            data = load_tensors(file)[0]
+            counted = (len(data["train_labels"]), len(data["test_labels"]))
+            assert cost.images(spec) == counted
 
 
 def test_every_table_and_figure_of_the_study_is_there(tiny, study):

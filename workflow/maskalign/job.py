@@ -4,16 +4,17 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def job(log: str | Path, threads: int = 1) -> Iterator[None]:
+def job(log: str | Path, threads: int = 1) -> Iterator[Callable[[str], None]]:
     """Run the body with ``threads`` threads and everything it prints in ``log``.
 
-    An exception ends the process with exit code 1 and one line on the original stderr that says
-    what went wrong and where the log is; the log has the traceback.
+    Yields a function that writes text to the original stderr, among Snakemake's own output. An
+    exception ends the process with exit code 1 and one line there that says what went wrong and
+    where the log is; the log has the traceback.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when it is imported
     Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +24,7 @@ def job(log: str | Path, threads: int = 1) -> Iterator[None]:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            yield
+            yield lambda text: os.write(stderr, f"{text}\n".encode())
         except Exception as error:
             traceback.print_exc(file=file)
             line = f"{type(error).__name__}: {' '.join(str(error).split())}; log: {log}\n"

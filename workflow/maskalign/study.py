@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from maskalign.identity import IDENTITY
+from maskalign.identity import IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
 from maskalign.schema import GIVEN, StudyError, refuse_duplicate_keys, validate
 
@@ -80,6 +80,10 @@ class Study:
             return self._runs[path]
         except KeyError:
             raise StudyError(f"{path}: study '{self.name}' has no such run") from None
+
+    def fingerprint(self) -> str:
+        """Return a hash of all runs and what determines them."""
+        return values_hash({r["path"]: r["values"] for r in self._runs.values()})
 
     def paths(self, *stages: str) -> list[str]:
         """Return the paths of all runs of the given stages, in the order of the study."""

@@ -3,11 +3,11 @@ rule data:
         f"{OUT}/data/{{dataset}}.safetensors",
     log:
         f"{LOGS}/data/{{dataset}}.log",
+    localrule: True  # a compute node may have no internet
     conda:
         "../../envs/environment.yaml"
     params:
         values=lambda wildcards: STUDY.data(wildcards.dataset),
-    localrule: True  # a compute node may have no internet
     message:
         "Prepare {wildcards.dataset}"
     script:
@@ -19,11 +19,11 @@ rule data_folder:
         directory(f"{OUT}/data/{{dataset}}"),
     log:
         f"{LOGS}/data/{{dataset}}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
         values=lambda wildcards: STUDY.data(wildcards.dataset),
-    localrule: True
     message:
         "Write {wildcards.dataset} as an image folder"
     script:

@@ -1,0 +1,138 @@
+"""What a run costs, counted from its resolved values: epochs, images trained on and evaluated.
+
+Nothing is measured here and torch is not imported, so that a parsing Snakemake can ask.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Run = dict[str, Any]  # a row of Study.runs
+
+# Training and test images of each source, as published or as its package has them.
+IMAGES = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "svhn": (73_257, 26_032),
+    "fashion": (60_000, 10_000),
+    "imagenet": (1_281_167, 50_000),
+    "mnist5k": (4_000, 1_000),
+    "mnist5k-folder": (4_000, 1_000),
+    "digits": (1_438, 359),
+}
+CLASSES = {"cifar100": 100, "imagenet": 1000}  # where not 10
+START_UP = 3.0  # seconds of a job before its first step: Python, torch, the data set
+# What the speed of a network depends on.
+SETTING = ["architecture", "options", "width", "image_size", "batch_size", "precision"]
+THROUGHPUT = [
+    *("device", "threads", *SETTING, "train_images_s", "eval_images_s"),
+    *("memory_mib", "device_memory_mib", "torch", "commit"),
+]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run does.
+
+    Attributes:
+        epochs: passes over the training set, forward and backward.
+        trained: images that went forward and backward.
+        evaluated: images that went forward only.
+    """
+
+    epochs: int = 0
+    trained: int = 0
+    evaluated: int = 0
+
+
+def images(data: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the training and test images of a data set; None where only its folder knows."""
+    if data["source"] not in IMAGES:
+        return None
+    train, test = IMAGES[data["source"]]
+    asked = (data["train_images"], data["test_images"])
+    if data["compose"] == 2:  # samples are drawn, so there may be more of them than images
+        return asked[0] or train, asked[1] or test
+    return min(train, asked[0] or train), min(test, asked[1] or test)
+
+
+def of(run: Run, counts: tuple[int, int]) -> Cost:
+    """Return the cost of a run on ``counts`` training and test images."""
+    values, (train, test) = run["values"], counts
+    if "training" in values:
+        epochs = values["training"].get("epochs")
+        if epochs is None:  # sparse training goes on to T
+            epochs = values["dense"]["epochs"] - int(run["rewind_epoch"])
+        batch = values["training"].get("batch_size", values["batch_size"])
+        return Cost(
+            epochs,
+            trained=epochs * (train // batch) * batch,
+            evaluated=-(-epochs // values["evaluate_every"]) * test,
+        )
+    if run["stage"] == "match":
+        how = values["matching"]
+        used = min(how["images"] or train, train) if how["method"] == "activations" else 0
+        return Cost(evaluated=2 * used)
+    if run["stage"] == "diversity":
+        return Cost(evaluated=test * sum(map(len, run["parents"].values())))
+    how = values["connectivity"]
+    reset = min(how["reset_images"] or train, train)
+    if run["stage"] == "landscape":
+        return Cost(evaluated=(how["grid"] ** 2 + 3) * (reset + test))
+    # At each point both splits, before and after a correction that passes over the images once.
+    point = 2 * (min(how["train_images"] or train, train) + test) + reset
+    lines = 2 if run["stage"] == "interpolation" else len(run["parents"]["rounds"])
+    return Cost(evaluated=lines * how["points"] * point)
+
+
+def setting(values: dict[str, Any]) -> dict[str, str]:
+    """Return what the speed of a run's network depends on, as text (SETTING)."""
+    net = values["net"]
+    found = {
+        "architecture": net["architecture"],
+        "options": json.dumps(net["options"], sort_keys=True),
+        "width": f"{values['width']:g}",
+        "image_size": values["data"]["image_size"],
+        "batch_size": values["batch_size"],
+        "precision": values["precision"],
+    }
+    return {k: str(found[k]) for k in SETTING}
+
+
+class Throughput:
+    """Measured speeds of networks on devices."""
+
+    def __init__(self, files: Iterable[str | Path]):
+        """Read tables of THROUGHPUT; of equal settings on one device, the last one counts.
+
+        Raises:
+            ValueError: one line, if a file lacks a column or has text for a number.
+        """
+        self.rows: dict[tuple[str, ...], dict[str, str]] = {}
+        for file in files:
+            with Path(file).open(encoding="utf-8", newline="") as stream:
+                reader = csv.DictReader(stream)
+                if missing := [c for c in THROUGHPUT if c not in (reader.fieldnames or [])]:
+                    raise ValueError(f"{file}: has no column '{missing[0]}'")
+                for row in reader:
+                    self.rows[row["device"], *(row[k] for k in SETTING)] = row
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices that have an entry."""
+        return sorted({device for device, *_ in self.rows})
+
+    def find(self, device: str, values: dict[str, Any]) -> dict[str, str] | None:
+        """Return what was measured of a run's network on a device, or None."""
+        return self.rows.get((device, *setting(values).values()))
+
+    def seconds(self, device: str, run: Run, cost: Cost) -> float | None:
+        """Return how long a run takes on a device; None if its network was not measured there."""
+        row = self.find(device, run["values"])
+        if row is None:
+            return None
+        train, forward = float(row["train_images_s"]), float(row["eval_images_s"])
+        return START_UP + cost.trained / train + cost.evaluated / forward

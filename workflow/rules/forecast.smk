@@ -1,0 +1,38 @@
+# What a study will cost, and the measured speeds from which that follows.
+rule forecast:
+    input:
+        shipped=f"{workflow.basedir}/config/throughput.csv",
+        measured=branch(exists("results/throughput.csv"), then="results/throughput.csv"),
+    output:
+        csv=f"{OUT}/forecast.csv",
+        markdown=report(
+            f"{OUT}/forecast.md",
+            caption="../report/forecast.rst",
+            category="Cost",
+        ),
+    log:
+        f"{LOGS}/forecast.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        runs=lambda wildcards: STUDY.fingerprint(),
+    message:
+        "Forecast the cost of study {STUDY.name}"
+    script:
+        "../scripts/forecast.py"
+
+
+rule throughput:
+    output:
+        update("results/throughput.csv"),
+    log:
+        f"{LOGS}/throughput.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        runs=lambda wildcards: STUDY.fingerprint(),
+    message:
+        "Measure the study's networks on the device at hand"
+    script:
+        "../scripts/throughput.py"

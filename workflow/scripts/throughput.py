@@ -1,0 +1,10 @@
+"""Measure how fast this device trains the study's networks."""
+
+from pathlib import Path
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from maskalign import study, throughput
+
+    throughput.measure_study(study.load(snakemake.config), Path(snakemake.output[0]))

@@ -7,10 +7,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from maskalign import devices
+
 
 @contextlib.contextmanager
-def job(log: str | Path, threads: int = 1) -> Iterator[Callable[[str], None]]:
-    """Run the body with ``threads`` threads and everything it prints in ``log``.
+def job(log: str | Path, threads: int = 1, gpus: int = 0) -> Iterator[Callable[[str], None]]:
+    """Run the body with ``threads`` threads, on ``gpus`` GPUs where there are any.
+
+    Everything it prints goes to ``log``.
 
     Yields a function that writes text to the original stderr, among Snakemake's own output. An
     exception ends the process with exit code 1 and one line there that says what went wrong and
@@ -24,6 +28,8 @@ def job(log: str | Path, threads: int = 1) -> Iterator[Callable[[str], None]]:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
+            if gpus and (claimed := devices.claim(gpus)):
+                print(f"GPU {', '.join(claimed)}")
             yield lambda text: os.write(stderr, f"{text}\n".encode())
         except Exception as error:
             traceback.print_exc(file=file)

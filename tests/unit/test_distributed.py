@@ -159,17 +159,6 @@ def test_batch_norm_of_halves_is_not_that_of_the_whole_batch(tmp_path, straight,
     assert any((whole[k].double() - weights[k].double()).abs().max() > 1e-3 for k in whole)
 
 
-@pytest.mark.parametrize("share", [(0, 3), (1, 3), (2, 3)])
-def test_a_share_is_a_part_of_the_batch_of_one_process(data, share):
-    images = open_data(data, DATA)
-    whole = images.train_batches(BATCH, ("s",), 1, start=2)
-    parts = images.train_batches(BATCH, ("s",), 1, start=2, share=share)
-    for (x, y), (u, v) in zip(whole, parts, strict=True):
-        rows = slice(share[0] * 4, share[0] * 4 + 4)
-        assert torch.equal(x[rows], u)
-        assert torch.equal(y[rows], v)
-
-
 def start(folder: Path, job: dict, fault: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(

@@ -116,10 +116,12 @@ def launch(stage: str, arguments: dict[str, Any], processes: int) -> None:
             team.append(process)
             process.stdin.write(json.dumps(order | {"rank": rank}).encode() + b"\n")
             process.stdin.flush()  # and left open: it closes when this process ends
-        while any([p.poll() is None for p in team]) and not any(p.returncode for p in team):
+        codes: list[int | None] = [None]
+        while None in codes and not any(codes):
             time.sleep(0.1)
-        if any(p.returncode for p in team):
-            raise RuntimeError(_explain([p.returncode for p in team], store))
+            codes = [process.poll() for process in team]
+        if any(codes):
+            raise RuntimeError(_explain(codes, store))
     finally:
         for process in team:
             if process.returncode != 0:
@@ -164,9 +166,14 @@ def _work() -> None:
     rank, processes = order["rank"], order["processes"]
     store = dist.TCPStore(HOST, order["port"])
     try:
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        gpu = torch.device("cuda", 0) if torch.cuda.is_available() else None
         dist.init_process_group(
-            backend, store=store, rank=rank, world_size=processes, timeout=TIMEOUT
+            "nccl" if gpu else "gloo",
+            store=store,
+            rank=rank,
+            world_size=processes,
+            timeout=TIMEOUT,
+            device_id=gpu,
         )
         from maskalign import stages
 

@@ -111,7 +111,7 @@ def train(
     file = state / "resume.safetensors"
     total = torch.zeros((), dtype=torch.float64, device=device)
     share = rank, _ = distributed.place()
-    if rank:
+    if rank:  # the first process has number 0
         keep, log = None, lambda line: None
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
@@ -119,7 +119,8 @@ def train(
     if position.epoch == position.step == 0 and keep:
         keep(0, model.state_dict())
     interval, due = CHECKPOINT_SECONDS, time.monotonic() + CHECKPOINT_SECONDS
-    due = math.inf if rank else due
+    if rank:
+        due = math.inf
 
     while position.epoch < plan.epochs and not diverged(position.history):
         model.train()

@@ -162,8 +162,10 @@ def _work() -> None:
     """Run this process's part of the stage that the job asks for on standard input."""
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_job, daemon=True).start()
-    sys.stdout.reconfigure(line_buffering=True)
     rank, processes = order["rank"], order["processes"]
+    if rank:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the first process tells what all do
+    sys.stdout.reconfigure(line_buffering=True)
     store = dist.TCPStore(HOST, order["port"])
     try:
         gpu = torch.device("cuda", 0) if torch.cuda.is_available() else None

@@ -112,7 +112,7 @@ def train(
     total = torch.zeros((), dtype=torch.float64, device=device)
     share = rank, _ = distributed.place()
     if rank:  # the first process has number 0
-        keep, log = None, lambda line: None
+        keep = None
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
     replica = distributed.replicate(model, data)

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from maskalign import sources
 from maskalign.checkpoint import save_tensors
 from maskalign.data import open_data
+from PIL import Image
 
 SPEC = {"mean": [0.1], "std": [0.5], "crop_padding": 1, "flip": True, "crop_scale": [0.5, 1.0]}
 FOLDER = {"source": "mnist5k-folder", "train_images": 60, "test_images": 20, "image_size": 16}
@@ -53,6 +55,16 @@ def test_starting_in_the_middle_gives_the_same_batches(data):
     for (x, y), (u, v) in zip(whole[2:], rest, strict=True):
         assert torch.equal(x, u)
         assert torch.equal(y, v)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_share_is_a_part_of_every_batch_augmented_as_in_the_whole(data, rank):
+    whole = data.train_batches(8, ("s",), 3, start=1)
+    parts = data.train_batches(8, ("s",), 3, start=1, share=(rank, 2))
+    for (x, y), (u, v) in zip(whole, parts, strict=True):
+        rows = slice(4 * rank, 4 * rank + 4)
+        assert torch.equal(x[rows], u)
+        assert torch.equal(y[rows], v)
 
 
 def test_epochs_and_seeds_differ_and_the_global_generator_is_not_used(data):
@@ -109,6 +121,81 @@ def test_normalisation(tensors):
 def test_channels_must_fit_the_mean(tensors):
     with pytest.raises(ValueError, match="1 channels, but mean has 3"):
         open_data(tensors, SPEC | {"mean": [0, 0, 0], "std": [1, 1, 1]})
+
+
+COLOUR = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "image_size": 16}
+
+
+@pytest.fixture
+def colours(tmp_path) -> Path:
+    """Return a folder of ten images 16 pixels wide, whose columns are known by their green."""
+    across = np.arange(16, dtype=np.uint8) * 10
+    for part in ("train", "val"):
+        for i in range(10):
+            pixels = np.stack(np.broadcast_arrays(across[:, None], across, np.uint8(i)), axis=-1)
+            file = tmp_path / part / f"class{i % 2}" / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+    return tmp_path
+
+
+def pixels_of(data, batches) -> torch.Tensor:
+    """Return images as integers from 0 to 255, in the order of their blue, which numbers them."""
+    x = torch.cat([x for x, _ in batches])
+    mean, std = (torch.tensor(COLOUR[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    pixels = ((x * std + mean) * 255).round().long()
+    return pixels[pixels[:, 2, 0, 0].argsort()]
+
+
+def test_folder_images_are_cropped_and_flipped(colours):
+    """A crop of the whole image leaves the flip alone; a smaller one is a part, stretched."""
+    spec = COLOUR | {"flip": False, "crop_scale": [1.0, 1.0]}
+    data = open_data(colours, spec)
+    plain = pixels_of(data, data.train_batches(5, ("s",), 0))
+    assert torch.equal(plain[:, 1, 0], (torch.arange(16) * 10).expand(10, 16))
+    data = open_data(colours, spec | {"flip": True})
+    found = pixels_of(data, data.train_batches(5, ("s",), 0))
+    turned = torch.tensor([torch.equal(a.flip(2), b) for a, b in zip(plain, found, strict=True)])
+    kept = torch.tensor([torch.equal(a, b) for a, b in zip(plain, found, strict=True)])
+    assert turned.any()
+    assert kept.any()
+    assert (turned ^ kept).all()
+    data = open_data(colours, spec | {"crop_scale": [0.1, 0.3]})
+    found = pixels_of(data, data.train_batches(5, ("s",), 0))
+    spans = found[:, 1, 0, -1] - found[:, 1, 0, 0]
+    assert spans.max() < 120
+    assert found[:, 1, 0, 0].unique().numel() > 2
+    assert torch.equal(found[:, 2, 0, 0], torch.arange(10))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_the_same_whatever_the_number_of_workers(colours, workers):
+    spec = COLOUR | {"flip": True, "crop_scale": [0.1, 1.0]}
+    alone, helped = open_data(colours, spec), open_data(colours, spec)
+    alone.workers, helped.workers = 0, workers
+
+    def everything(data):
+        yield from data.train_batches(3, ("s",), 1, start=1)
+        yield from data.train_subset(7, ("t",), augment=True)
+        yield from data.test_batches()
+
+    for (x, y), (u, v) in zip(everything(alone), everything(helped), strict=True):
+        assert torch.equal(x, u)
+        assert torch.equal(y, v)
+        assert x.dtype == u.dtype == torch.float32
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert u.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_subset_of_a_folder_decodes_no_more_than_it_yields(colours):
+    data = open_data(colours, COLOUR | {"flip": True, "crop_scale": [0.1, 1.0]})
+    data.workers, seen = 0, []
+    load = data._train.loader
+    data._train.loader = lambda path: seen.append(path) or load(path)
+    data.evaluation_batch = 4
+    sizes = [len(y) for _, y in data.train_subset(6, ("match",), augment=True)]
+    assert sizes == [4, 2]
+    assert len(set(seen)) == len(seen) == 6
 
 
 def test_folder_without_train_is_refused(tmp_path):

@@ -78,6 +78,13 @@ BAD = [
     (f"{T}/dense", KeyError, "training.resnet20: key 'dense' is missing"),
     (f"{T}/keep_epochs", [0, 99], "training.resnet20.keep_epochs: 99 is beyond the 8 dense"),
     (f"{T}/imp/fraction", 1, "training.resnet20.imp.fraction: 1 is not allowed, must be above 0"),
+    (f"{T}/processes", 0, "training.resnet20.processes: 0 is not allowed, must be at least 1"),
+    (
+        f"{T}/processes",
+        3,
+        "training.resnet20.batch_size: 64 is not allowed, must be divisible by "
+        "training.resnet20.processes, now 3",
+    ),
     (f"{T}/precision", "fp8", "training.resnet20.precision: 'fp8' is not allowed, must be one"),
     ("datasets/mnist/source", "cifra", "datasets.mnist.source: 'cifra' is not allowed, must be"),
     ("datasets/mnist/std", [0], "datasets.mnist.std[0]: 0 is not allowed, must be above 0"),

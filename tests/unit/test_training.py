@@ -26,7 +26,7 @@ class Blobs:
     def steps(self, batch_size):
         return self.train_samples // batch_size
 
-    def train_batches(self, batch_size, seed, epoch, start=0, augment=True):
+    def train_batches(self, batch_size, seed, epoch, start=0, augment=True, share=(0, 1)):
         for step in range(start, self.steps(batch_size)):
             if self.left is not None:
                 if self.left == 0:

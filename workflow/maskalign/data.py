@@ -2,7 +2,8 @@
 
 Two classes with one interface: ``TensorData`` keeps a small data set on the device and augments
 whole batches; ``FolderData`` decodes an image folder such as ImageNet. Order and augmentation are
-functions of (seed, epoch, sample index) alone, so that a resumed run sees the same batches.
+functions of (seed, epoch, sample index) alone, so that a resumed run sees the same batches and
+processes that share a batch augment its images as one process would.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from maskalign.seeds import derive, generator
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # float32 [B, C, H, W], normalised, and int64 [B]
 Seed = tuple[str | int, ...]
-EVALUATION_BATCH = 500
+Share = tuple[int, int]  # (rank, processes): the part of every training batch that a process takes
+WHOLE: Share = (0, 1)
 
 
 def open_data(
@@ -33,6 +35,12 @@ def epoch_order(samples: int, seed: Seed, epoch: int) -> torch.Tensor:
     return torch.randperm(samples, generator=generator("order", *seed, epoch))
 
 
+def split(order: torch.Tensor, batch_size: int, share: Share = WHOLE) -> list[torch.Tensor]:
+    """Return a process's part of the batches into which the samples ``order`` fall."""
+    rank, processes = share
+    return [batch.chunk(processes)[rank] for batch in order.split(batch_size)]
+
+
 class ImageData:
     """What both kinds of data set share.
 
@@ -40,6 +48,7 @@ class ImageData:
         classes, channels, image_size: shape of the task.
         train_samples: number of training images.
         device: where batches are.
+        evaluation_batch: images in a batch of ``train_subset`` and ``test_batches``.
     """
 
     classes: int
@@ -47,10 +56,20 @@ class ImageData:
     image_size: int
     train_samples: int
     device: torch.device | str
+    evaluation_batch = 500
+
+    def __init__(self, spec: dict[str, Any], device: torch.device | str):
+        self.device = device
+        self._mean = 255 * torch.tensor(spec["mean"], device=device).view(1, -1, 1, 1)
+        self._std = 255 * torch.tensor(spec["std"], device=device).view(1, -1, 1, 1)
 
     def steps(self, batch_size: int) -> int:
         """Return the number of full batches in an epoch."""
         return self.train_samples // batch_size
+
+    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Return uint8 images as float32, in the memory format that they have."""
+        return images.float().sub_(self._mean).div_(self._std)
 
 
 class TensorData(ImageData):
@@ -58,6 +77,7 @@ class TensorData(ImageData):
 
     def __init__(self, path: str | Path, spec: dict[str, Any], device: torch.device | str):
         """Read the tensor file that ``sources.prepare`` wrote; ValueError if it does not fit."""
+        super().__init__(spec, device)
         tensors, _ = load_tensors(path, device)
         self.train_labels, self.test_labels = tensors["train_labels"], tensors["test_labels"]
         self.classes = int(max(self.train_labels.max(), self.test_labels.max())) + 1
@@ -65,29 +85,38 @@ class TensorData(ImageData):
         if self.channels != len(spec["mean"]):
             raise ValueError(f"{path}: {self.channels} channels, but mean has {len(spec['mean'])}")
         self.padding, self.flip = spec["crop_padding"], spec["flip"]
-        self.mean = 255 * torch.tensor(spec["mean"], device=device).view(1, -1, 1, 1)
-        self.std = 255 * torch.tensor(spec["std"], device=device).view(1, -1, 1, 1)
         self.test_images = tensors["test_images"]
         # Channels last, so that gathering a crop copies whole pixels.
         padded = F.pad(tensors["train_images"], 4 * [self.padding])
         self.train_pixels = padded.permute(0, 2, 3, 1).contiguous()
-        self.device = device
 
     def train_batches(
-        self, batch_size: int, seed: Seed, epoch: int, start: int = 0, augment: bool = True
+        self,
+        batch_size: int,
+        seed: Seed,
+        epoch: int,
+        start: int = 0,
+        augment: bool = True,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
-        """Yield the full batches of an epoch from batch ``start`` on."""
+        """Yield ``share`` of the full batches of an epoch from batch ``start`` on."""
         order = epoch_order(self.train_samples, seed, epoch)
         rest = order[start * batch_size : self.steps(batch_size) * batch_size]
-        yield from self._gather(rest, batch_size, seed, epoch, augment)
+        yield from self._gather(rest, batch_size, seed, epoch, augment, share)
 
     def train_subset(self, images: int | None, seed: Seed, augment: bool) -> Iterator[Batch]:
         """Yield ``images`` training images (null is all), the same for equal seeds."""
         order = epoch_order(self.train_samples, seed, 0)[:images]
-        yield from self._gather(order, EVALUATION_BATCH, seed, 0, augment)
+        yield from self._gather(order, self.evaluation_batch, seed, 0, augment)
 
     def _gather(
-        self, order: torch.Tensor, batch_size: int, seed: Seed, epoch: int, augment: bool
+        self,
+        order: torch.Tensor,
+        batch_size: int,
+        seed: Seed,
+        epoch: int,
+        augment: bool,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
         """Yield the training samples ``order`` in batches, cropped and flipped in one gather."""
         draws = generator("augment", *seed, epoch)
@@ -98,7 +127,7 @@ class TensorData(ImageData):
         flipped = torch.randint(2, size, generator=draws).bool() & (self.flip and augment)
         order, top, left, flipped = (t.to(self.device) for t in (order, top, left, flipped))
         pixel = torch.arange(self.image_size, device=self.device)
-        for chosen in order.split(batch_size):
+        for chosen in split(order, batch_size, share):
             rows = top[chosen, None] + pixel
             columns = left[chosen, None] + torch.where(flipped[chosen, None], pixel.flip(0), pixel)
             images = self.train_pixels[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -107,40 +136,36 @@ class TensorData(ImageData):
     def test_batches(self) -> Iterator[Batch]:
         """Yield the whole test set."""
         for images, labels in zip(
-            self.test_images.split(EVALUATION_BATCH),
-            self.test_labels.split(EVALUATION_BATCH),
+            self.test_images.split(self.evaluation_batch),
+            self.test_labels.split(self.evaluation_batch),
             strict=True,
         ):
             yield self._normalise(images), labels
-
-    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
-        return (images - self.mean) / self.std
 
 
 class FolderData(ImageData):
     """An image folder, ``train|val/<class>/<image>``, decoded as it is needed.
 
     Training images are cropped at random size and place (RandomResizedCrop), and flipped if the
-    study says so; test images are resized to 8/7 of the image size and cropped at the centre.
+    study says so; test images are resized to 8/7 of the image size and cropped at the centre. A job
+    of several threads decodes in all but one of them, ahead of the network.
     """
+
+    evaluation_batch = 100  # of large images; matching holds the activations of a whole batch
 
     def __init__(self, path: str | Path, spec: dict[str, Any], device: torch.device | str):
         """List the folder; ValueError, one line, if train/ or val/ is missing or they differ."""
         from torchvision.datasets import ImageFolder
         from torchvision.transforms import v2
 
+        super().__init__(spec, device)
         size, channels = spec["image_size"], len(spec["mean"])
-        last = [
-            v2.Grayscale(channels),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(spec["mean"], spec["std"]),
-        ]
         center = [v2.Resize(round(size * 8 / 7), antialias=True), v2.CenterCrop(size)]
         crop = [v2.RandomResizedCrop(size, scale=tuple(spec["crop_scale"]), antialias=True)]
         flip = [v2.RandomHorizontalFlip()] if spec["flip"] else []
-        last = last if channels == 1 else last[1:]
-        self._augmented = v2.Compose([v2.ToImage(), *crop, *flip, *last])
-        self._centered = v2.Compose([v2.ToImage(), *center, *last])
+        gray = [v2.Grayscale()] if channels == 1 else []
+        self._augmented = v2.Compose([v2.ToImage(), *crop, *flip, *gray])
+        self._centered = v2.Compose([v2.ToImage(), *center, *gray])
         for part in ("train", "val"):
             if not (Path(path) / part).is_dir():
                 raise ValueError(f"{path}: has no folder '{part}'")
@@ -151,43 +176,54 @@ class FolderData(ImageData):
             raise ValueError(f"{path}: train and val differ in classes, such as {odd[0]}")
         self.classes, self.channels, self.image_size = len(self._train.classes), channels, size
         self.train_samples = len(self._train)
-        self.device = device
         self.workers = max(0, torch.get_num_threads() - 1)
 
     def train_batches(
-        self, batch_size: int, seed: Seed, epoch: int, start: int = 0, augment: bool = True
+        self,
+        batch_size: int,
+        seed: Seed,
+        epoch: int,
+        start: int = 0,
+        augment: bool = True,
+        share: Share = WHOLE,
     ) -> Iterator[Batch]:
-        """Yield the full batches of an epoch from batch ``start`` on."""
+        """Yield ``share`` of the full batches of an epoch from batch ``start`` on."""
         order = epoch_order(self.train_samples, seed, epoch)
-        batches = order[start * batch_size : self.steps(batch_size) * batch_size].split(batch_size)
+        rest = order[start * batch_size : self.steps(batch_size) * batch_size]
         images = _Seeded(self._train, self._augmented if augment else self._centered, seed, epoch)
-        yield from self._load(images, [b.tolist() for b in batches])
+        yield from self._load(images, split(rest, batch_size, share))
 
     def train_subset(self, images: int | None, seed: Seed, augment: bool) -> Iterator[Batch]:
         """Yield ``images`` training images (null is all), the same for equal seeds."""
         order = epoch_order(self.train_samples, seed, 0)[:images]
         source = _Seeded(self._train, self._augmented if augment else self._centered, seed, 0)
-        yield from self._load(source, [b.tolist() for b in order.split(EVALUATION_BATCH)])
+        yield from self._load(source, split(order, self.evaluation_batch))
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield the whole test set."""
-        batches = torch.arange(len(self._test)).split(EVALUATION_BATCH)
         source = _Seeded(self._test, self._centered, ("test",), 0)
-        yield from self._load(source, [b.tolist() for b in batches])
+        yield from self._load(source, split(torch.arange(len(self._test)), self.evaluation_batch))
 
-    def _load(self, images: "_Seeded", batches: list[list[int]]) -> Iterator[Batch]:
+    def _load(self, images: "_Seeded", batches: list[torch.Tensor]) -> Iterator[Batch]:
+        """Yield batches, channels last; images travel as uint8, a quarter of the bytes."""
         loader = torch.utils.data.DataLoader(
             images,
-            batch_sampler=batches,
+            batch_sampler=[b.tolist() for b in batches],
             num_workers=self.workers,
+            # The other ways of starting a worker would run the job's script again.
+            multiprocessing_context="fork" if self.workers else None,
             pin_memory=torch.device(self.device).type == "cuda",
         )
         for x, y in loader:
-            yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+            x, y = (t.to(self.device, non_blocking=True) for t in (x, y))
+            yield self._normalise(x.permute(0, 3, 1, 2)), y
 
 
 class _Seeded(torch.utils.data.Dataset):
-    """Images of a folder, each augmented by its own random stream, whatever worker decodes it."""
+    """Images of a folder, uint8 [H, W, C], whatever worker decodes them.
+
+    Each is augmented by its own random stream.
+    """
 
     def __init__(self, folder, transform, seed: Seed, epoch: int):
         self.folder, self.transform, self.seed, self.epoch = folder, transform, seed, epoch
@@ -199,4 +235,4 @@ class _Seeded(torch.utils.data.Dataset):
         image, label = self.folder[index]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive("augment", *self.seed, self.epoch, index))
-            return self.transform(image), label
+            return self.transform(image).permute(1, 2, 0), label

@@ -204,6 +204,11 @@ def _bounds(schema: dict[str, Any]) -> str:
 
 def _check_references(config: dict[str, Any]) -> None:
     for name, recipe in config["training"].items():
+        if recipe["batch_size"] % recipe["processes"]:
+            raise StudyError(
+                f"training.{name}.batch_size: {recipe['batch_size']} is not allowed, must be "
+                f"divisible by training.{name}.processes, now {recipe['processes']}"
+            )
         last = recipe["dense"]["epochs"]
         for epoch in recipe["keep_epochs"] or []:
             if epoch > last:

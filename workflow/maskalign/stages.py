@@ -10,6 +10,7 @@ import torch
 from maskalign import connectivity, graph, models, pruning, symmetry
 from maskalign.checkpoint import load_tensors, save_tensors, write_text
 from maskalign.data import open_data
+from maskalign.distributed import data_parallel, leave
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate, predict
 from maskalign.identity import IDENTITY
@@ -21,6 +22,7 @@ from maskalign.training import Plan, diverged, history_rows, train
 Values = dict[str, Any]
 
 
+@data_parallel
 def dense(
     data: str, values: Values, state: str, model: str, checkpoints: str, history: str, result: str
 ):
@@ -42,6 +44,7 @@ def dense(
     _finish(record, log, state, history, result)
 
 
+@data_parallel
 def imp(
     data: str,
     values: Values,
@@ -94,6 +97,7 @@ def match(
     record.finish(result)
 
 
+@data_parallel
 def sparse(
     data: str,
     values: Values,
@@ -222,7 +226,10 @@ def _symmetry(model: torch.nn.Module, images) -> symmetry.Symmetry:
 def _train(
     record: Record, model, images, values: Values, state: str, epochs: int, mask=None, keep=None
 ) -> list[dict[str, float]]:
-    """Train by the stage's part of the recipe, whatever it leaves open by the shared part."""
+    """Train by the stage's part of the recipe, whatever it leaves open by the shared part.
+
+    Of data-parallel processes, only the first returns.
+    """
     recipe = values | values["training"]
     options = {k: recipe[k] for k in _PLAN_KEYS if k in recipe}
     stage = (values["stage"], values.get("round", 0))
@@ -230,7 +237,9 @@ def _train(
     plan = Plan(epochs=epochs, seed=seed, **options)
     print(f"{values['stage']}: {values['model']} x{values['width']:g} on {values['dataset']}")
     folder = _resume_folder(state, record)
-    return train(model, images, plan, folder, record.identity, mask, keep)
+    log = train(model, images, plan, folder, record.identity, mask, keep)
+    leave()
+    return log
 
 
 def _resume_folder(state: str, record: Record) -> Path:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.sgd import sgd
 
+from maskalign import distributed
 from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import Seed
 from maskalign.evaluation import evaluate
@@ -76,6 +77,9 @@ def train(
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return its history, one entry an epoch.
 
+    Data-parallel processes all call this. They share every batch and take the same steps; the first
+    of them alone calls ``keep``, logs, evaluates and writes checkpoints.
+
     Args:
         model: the network with its first weights, on the device.
         data: a data set of ``maskalign.data``.
@@ -106,20 +110,26 @@ def train(
         )
     file = state / "resume.safetensors"
     total = torch.zeros((), dtype=torch.float64, device=device)
+    share = rank, _ = distributed.place()
+    if rank:  # the first process has number 0
+        keep = None
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
+    replica = distributed.replicate(model, data)
     if position.epoch == position.step == 0 and keep:
         keep(0, model.state_dict())
     interval, due = CHECKPOINT_SECONDS, time.monotonic() + CHECKPOINT_SECONDS
+    if rank:
+        due = math.inf
 
     while position.epoch < plan.epochs and not diverged(position.history):
         model.train()
         began, first = time.perf_counter(), position.step
-        batches = data.train_batches(plan.batch_size, plan.seed, position.epoch, position.step)
-        for x, y in batches:
+        where = plan.batch_size, plan.seed, position.epoch, position.step
+        for x, y in data.train_batches(*where, share=share):
             rate = plan.learning_rate(position.epoch * steps + position.step, steps)
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-                loss = F.cross_entropy(model(x), y)
+                loss = F.cross_entropy(replica(x), y)
             model.zero_grad()
             loss.backward()
             sgd(
@@ -135,7 +145,7 @@ def train(
                 maximize=False,
             )
             _multiply(masked, masks)
-            total += loss.detach()
+            total += distributed.mean(loss.detach())
             position.step += 1
             if time.monotonic() >= due and position.step < steps:
                 began_writing = time.monotonic()
@@ -147,7 +157,7 @@ def train(
         entry = {"epoch": position.epoch + 1, "lr": rate, "train_loss": float(total) / steps}
         speed = (steps - first) * plan.batch_size / (time.perf_counter() - began)
         last = position.epoch + 1 == plan.epochs
-        if last or (position.epoch + 1) % plan.evaluate_every == 0:
+        if not rank and (last or (position.epoch + 1) % plan.evaluate_every == 0):
             scores = evaluate(model, data.test_batches())
             entry |= {f"test_{name}": value for name, value in scores.items()}
         position.history.append(entry)

@@ -17,7 +17,7 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
     rows = []
     for run in study.runs.to_dict("records"):
         identity = {k: run[k] for k in IDENTITY}
-        status = "diverged" if run["path"] in diverged else "completed"
+        status = _status(run, diverged)
 
         def add(split, metric, value, identity=identity, status=status, **where):
             scores = {"split": split, "metric": metric, "value": value, "status": status}
@@ -43,8 +43,8 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def curves(study: Study) -> pd.DataFrame:
-    """Return connectivity.csv of a study."""
+def curves(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return connectivity.csv of a study; lines with an end in ``diverged`` are marked so."""
     draw = np.random.default_rng(1)
     rows = []
     for run in study.runs.to_dict("records"):
@@ -57,6 +57,7 @@ def curves(study: Study) -> pd.DataFrame:
                     for split in ("train", "test"):
                         identity = {k: run[k] for k in IDENTITY} | where
                         place = {"alpha": alpha, "correction": correction, "split": split}
+                        place["status"] = _status(run, diverged)
                         scores = {"loss": 0.2 + 2 * bump, "error": 5 + 30 * bump}
                         rows.append(identity | place | scores)
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
@@ -65,7 +66,7 @@ def curves(study: Study) -> pd.DataFrame:
 def planes(study: Study) -> pd.DataFrame:
     """Return landscapes.csv of a study."""
     runs = [study.run(path) for path in study.paths("landscape")]
-    rows = [plane().assign(**{k: run[k] for k in IDENTITY}) for run in runs]
+    rows = [plane().assign(**{k: run[k] for k in IDENTITY}, status="completed") for run in runs]
     return pd.concat(rows)[PLANE_COLUMNS]
 
 
@@ -88,6 +89,13 @@ def _accuracy(run: dict, draw: np.random.Generator) -> float:
     loss = 0 if pd.isna(run["sparsity"]) else 6 * run["sparsity"]
     gain = BONUS[run["method"]] * (1 if run["method"] == "dense" else 0.2 + late)
     return 88 + 2 * math.log2(run["width"] + 1) - loss + gain + draw.normal(0, 0.3)
+
+
+def _status(run: dict, diverged: tuple[str, ...]) -> str:
+    """Return the status of a run; a line has that of its ends."""
+    ends = run["parents"].values() if run["stage"] in ("interpolation", "imp_barrier") else ()
+    lost = {run["path"], *(end for end in ends if isinstance(end, str))} & {*diverged}
+    return "diverged" if lost else "completed"
 
 
 def _corrected(run: dict) -> str:

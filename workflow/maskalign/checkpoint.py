@@ -1,6 +1,7 @@
 """Files that are either whole or absent: tensors as safetensors, written beside and renamed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -64,3 +65,21 @@ def load_tensors(
             return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a tensor file; ValueError, one line, if it is not a whole one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Return a hash of named tensors: of names, shapes and values, whatever the memory format."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()

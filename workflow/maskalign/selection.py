@@ -95,13 +95,11 @@ def _needed(study: Study, s: Selection, kind: str) -> dict[str, list[str]]:
         ensembles = study.selected(s, "diversity")
         members = [p for path in ensembles for p in parents(path)]
         return {"runs": files("result.json", *ensembles, *members)}
-    if kind in ("interpolation", "imp"):
-        lines = study.selected(s, "interpolation" if kind == "interpolation" else "imp_barrier")
-        planes = study.selected(s, "landscape") if kind == "imp" else []
-        dense = [p for path in lines for p in parents(path) if "/dense/" in p]
-        needed = {"runs": files("result.json", *lines, *dense)}
-        needed["curves"] = files("curve.csv", *lines) if kind == "interpolation" else []
-        return needed | {"planes": files("grid.csv", *planes)}
+    if kind == "interpolation":
+        return {"curves": files("curve.csv", *study.selected(s, "interpolation"))}
+    if kind == "imp":
+        lines, planes = study.selected(s, "imp_barrier"), study.selected(s, "landscape")
+        return {"runs": files("result.json", *lines), "planes": files("grid.csv", *planes)}
     wanted = set(_identities(study, s, early=kind == "early_matching"))
     trained = map(study.run, study.selected(s, "dense", "sparse"))
     return {
@@ -168,8 +166,7 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     """Return the rows of runs.csv or connectivity.csv that belong to the selection's lines.
 
     These are lines from A to B (methods ``naive`` and ``permuted``) and from A to its IMP rounds
-    (``imp``), of the independent pairs. A line with a diverged dense end has status ``diverged``
-    where ``rows`` carry a status.
+    (``imp``), of the independent pairs. A line with a diverged end has status ``diverged``.
     """
     allowed = {
         (float(width), float(a), float(end))
@@ -185,14 +182,6 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     if "widths" in selection:
         found = found[found["width"].isin(selection["widths"])]
     return Shown(found, _missing({"widths": selection.get("widths", [])}, found))
-
-
-def diverged_dense(study: Study, selection: Selection, runs: pd.DataFrame) -> set[Pair]:
-    """Return (width, seed) of the selection's dense models that diverged."""
-    found = of(study, selection, runs)
-    found = found[(found["method"] == "dense") & (found["status"] == "diverged")]
-    found = found.dropna(subset=["init_seed"])
-    return set(zip(found["width"], found["init_seed"], strict=True))
 
 
 def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -122,7 +122,8 @@ def train(
     if rank:
         due = math.inf
 
-    while position.epoch < plan.epochs and not diverged(position.history):
+    # The loss is the same in all processes; the test loss is known to the first alone.
+    while position.epoch < plan.epochs and math.isfinite(_last_loss(position)):
         model.train()
         began, first = time.perf_counter(), position.step
         where = plan.batch_size, plan.seed, position.epoch, position.step
@@ -156,7 +157,7 @@ def train(
 
         entry = {"epoch": position.epoch + 1, "lr": rate, "train_loss": float(total) / steps}
         speed = (steps - first) * plan.batch_size / (time.perf_counter() - began)
-        last = position.epoch + 1 == plan.epochs
+        last = position.epoch + 1 == plan.epochs or diverged([entry])
         if not rank and (last or (position.epoch + 1) % plan.evaluate_every == 0):
             scores = evaluate(model, data.test_batches())
             entry |= {f"test_{name}": value for name, value in scores.items()}
@@ -172,9 +173,16 @@ def train(
     return position.history
 
 
+def _last_loss(position: Position) -> float:
+    return position.history[-1]["train_loss"] if position.history else 0.0
+
+
 def diverged(history: list[dict[str, float]]) -> bool:
-    """Return whether a history ends with a loss that is not finite."""
-    return bool(history) and not math.isfinite(history[-1]["train_loss"])
+    """Return whether a history ends with a training or test loss that is not finite."""
+    if not history:
+        return False
+    # The last step can spoil the weights after the last loss was taken.
+    return not all(math.isfinite(history[-1].get(k, 0.0)) for k in ("train_loss", "test_loss"))
 
 
 def _multiply(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:

@@ -34,9 +34,9 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, content: object) -> None:
+def write_json(path: str | Path, content: object, indent: int | None = 1) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def save_tensors(

@@ -22,12 +22,10 @@ MODEL = f"{RUNS}/{studies.MODEL_PATH}"
 
 
 def data_of(wildcards):
-    """Return the prepared data set, or the user's own image folder."""
-    dataset = STUDY.config["datasets"][wildcards.dataset]
-    if dataset["source"] == "imagefolder":
-        return dataset["path"]
-    suffix = "" if dataset["source"] in FOLDERS else ".safetensors"
-    return f"{OUT}/data/{wildcards.dataset}{suffix}"
+    """Return the prepared data set: a tensor file, or the index of an image folder."""
+    source = STUDY.config["datasets"][wildcards.dataset]["source"]
+    suffix = "json" if source in FOLDERS else "safetensors"
+    return f"{OUT}/data/{wildcards.dataset}.{suffix}"
 
 
 def parents(stage, role, file):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from maskalign import sources, stages, training
 from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
+from maskalign.ownership import Owner, OwnershipError
 
 TOO_FAST = 1e12  # a learning rate at which a network without batch norm overflows
 
@@ -196,3 +197,34 @@ def test_an_interrupted_run_goes_on_only_from_its_own_start(run, tmp_path, monke
     _, again = run("sparse", "again", values=often, mask=masks[2], **inputs)
     ends = [load_tensors(out / "model.safetensors")[0] for out in (fresh, again)]
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(run, tmp_path, monkeypatch):
+    """The job that started first finds the other's name in the state folder, and ends."""
+    about = values("dense", evaluate_every=1)
+    real, epochs = training.evaluate, []
+
+    def meanwhile(*args):
+        epochs.append(1)
+        if len(epochs) == 2:  # another job of the same run starts
+            (owner,) = (tmp_path / "state" / "a").rglob("owner")
+            owner.write_text("elsewhere process 1 since 1")
+        return real(*args)
+
+    monkeypatch.setattr(training, "evaluate", meanwhile)
+    with pytest.raises(OwnershipError, match="taken over by elsewhere process 1 since 1; nothing"):
+        run("dense", "a", values=about)
+    assert len(epochs) == 2
+    assert not list((tmp_path / "a").rglob("*.*"))
+
+
+def test_a_run_that_another_job_finished_is_not_written_again(run, tmp_path):
+    owner = Owner(tmp_path / "state")
+    owner.check()
+    other = Owner(tmp_path / "state")
+    other.check()
+    with pytest.raises(OwnershipError):
+        owner.check()
+    other.file.unlink()
+    with pytest.raises(OwnershipError, match="a job that has finished it"):
+        owner.check()

@@ -8,7 +8,7 @@ import resource
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Record:
     Attributes:
         identity: hash of the values that determine the run.
         status: ``completed``, or ``diverged`` if the run or anything it is made from diverged.
+        guard: raises if another job has taken the run over; to be called before a file is written.
     """
 
     def __init__(self, values: dict[str, Any]):
@@ -39,6 +40,7 @@ class Record:
         self.values = values
         self.identity = values_hash(values)
         self.status = COMPLETED
+        self.guard: Callable[[], None] = lambda: None
         self.metrics: list[dict[str, Any]] = []
         self._began = time.time()
 

@@ -11,11 +11,12 @@ import torch
 from maskalign import connectivity, graph, models, pruning, symmetry
 from maskalign.checkpoint import digest, load_tensors, read_metadata, save_tensors, write_text
 from maskalign.data import open_data
-from maskalign.distributed import data_parallel, leave
+from maskalign.distributed import data_parallel, leave, place
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate, predict
 from maskalign.identity import IDENTITY
 from maskalign.matching import match_activations, match_weights
+from maskalign.ownership import Owner
 from maskalign.results import (
     COMPLETED,
     CURVE_COLUMNS,
@@ -239,6 +240,7 @@ def _status(*files: str | Path | None) -> str:
 
 def _save(record: Record, file: str | Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write tensors that carry the status of their run to all that is made from them."""
+    record.guard()
     save_tensors(file, tensors, {"status": record.status})
 
 
@@ -271,9 +273,12 @@ def _train(
         scores = evaluate(model, images.test_batches())
         entry = {"epoch": 0, "train_loss": math.nan}
         return [entry | {f"test_{name}": value for name, value in scores.items()}]
+    folder = _resume_folder(state, record)
+    if place()[0] == 0:
+        record.guard = Owner(folder).check
     # Another start than that of an interrupted run, though of equal values, begins afresh.
     start = f"{record.identity}-{digest(model.state_dict())}-{digest(mask or {})}"
-    log = train(model, images, plan, _resume_folder(state, record), start, mask, keep)
+    log = train(model, images, plan, folder, start, mask, keep, record.guard)
     leave()
     record.status = DIVERGED if diverged(log) else COMPLETED
     return log
@@ -299,6 +304,7 @@ _PLAN_KEYS = [
 
 def _finish(record: Record, log, state: str, history: str, result: str, **more) -> None:
     """Write a training run's history and record, then forget its resume state."""
+    record.guard()
     last = log[-1]
     scores = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
     record.add(scores, split="test")

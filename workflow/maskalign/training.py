@@ -73,6 +73,7 @@ def train(
     identity: str,
     mask: Mask | None = None,
     keep: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
+    guard: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return its history, one entry an epoch.
@@ -88,6 +89,7 @@ def train(
         identity: hash of what determines the run; a checkpoint of another identity is not used.
         mask: masked weights are zero in every forward pass and at the end; None trains all.
         keep: called with (completed epochs, state_dict) at the start and after every epoch.
+        guard: called before anything is written, and after every epoch; may raise to stop the run.
         log: receives one line an epoch.
 
     Returns:
@@ -112,7 +114,7 @@ def train(
     total = torch.zeros((), dtype=torch.float64, device=device)
     share = rank, _ = distributed.place()
     if rank:  # the first process has number 0
-        keep = None
+        keep, guard = None, lambda: None
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
     replica = distributed.replicate(model, data)
@@ -150,6 +152,7 @@ def train(
             position.step += 1
             if time.monotonic() >= due and position.step < steps:
                 began_writing = time.monotonic()
+                guard()
                 _save(file, identity, model, momentum, total, position)
                 slow = time.monotonic() - began_writing > SLOW_WRITE_SECONDS
                 interval = 10 * CHECKPOINT_SECONDS if slow else CHECKPOINT_SECONDS
@@ -165,6 +168,7 @@ def train(
         position.epoch, position.step = position.epoch + 1, 0
         total.zero_()
         log(_line(entry, plan.epochs, speed))
+        guard()
         if keep:
             keep(position.epoch, model.state_dict())
         if time.monotonic() >= due:

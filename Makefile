@@ -1,4 +1,4 @@
-# make demo · make test · make check · make gallery · make reference · make lock: each sets up what it needs.
+# make demo · make test · make test-slurm · make check · make gallery · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -7,7 +7,7 @@ READY := .venv/.ready
 GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png) \
 	$(addprefix tables/table_,01.md 09.md 12.md) claims.md
 
-.PHONY: demo test check gallery reference lock
+.PHONY: demo test test-slurm check gallery reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
@@ -16,6 +16,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+# A real Slurm cluster in a temporary folder, where Debian's slurmctld, slurmd and slurm-client are installed.
+test-slurm: $(READY)
+	$(BIN)/pytest tests/slurm
 
 check: $(READY)
 	$(BIN)/ruff check .

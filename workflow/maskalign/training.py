@@ -6,6 +6,7 @@ a checkpoint holds weights, momentum and position, and everything random is a fu
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from maskalign.data import Seed
 from maskalign.evaluation import evaluate
 from maskalign.pruning import Mask
 
-CHECKPOINT_SECONDS = 60.0  # between two checkpoints; ten times longer where writing is slow
+# Between two checkpoints; ten times longer where writing is slow.
+CHECKPOINT_SECONDS = float(os.environ.get("MASKALIGN_CHECKPOINT_SECONDS", "60"))
 SLOW_WRITE_SECONDS = 2.0
 
 

@@ -1,0 +1,325 @@
+"""The workflow on a real Slurm cluster, and what clusters do to jobs."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import Cluster, missing
+from conftest import ROOT
+from maskalign.checkpoint import load_tensors
+
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+PARTITIONS = ROOT / "tests/slurm/partitions.yaml"
+GPU_RULES = {"dense", "imp", "imp_round", "match", "sparse", "interpolation"}
+CPU_RULES = {"runs", "claims", "comparison"}
+EPOCHS = 3000  # of the long training: about half a minute on one core
+LIMIT_EPOCHS = 12000  # of one that does not end within a minute, the shortest time limit
+DENSE = "results/{}/runs/paper/digits/vgg-x1/dense/init-{}/result.json"
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NO SLURM CLUSTER: {missing()}")
+
+
+def study(name: str, epochs: int = 2, **changes) -> dict:
+    """Return a study of one pair of thin VGGs."""
+    digits = {"source": "digits", "image_size": 8, "mean": [0.3], "std": [0.38]}
+    digits |= {"train_images": 200, "test_images": 100}
+    shows = [{"dataset": "digits", "model": "vgg"}]
+    return {
+        "study": name,
+        "datasets": {"digits": digits},
+        "models": {"vgg": {"architecture": "vgg11", "options": {"plan": [8, "M", 8, "M"]}}},
+        "training": {
+            "short": {
+                "batch_size": 20,
+                "keep_epochs": [0],
+                "evaluate_every": 500,
+                "dense": {"epochs": epochs, "lr": 0.01},
+                "imp": {"epochs": 1, "lr": 0.01, "fraction": 0.5},
+                "sparse": {"lr": 0.05},
+                "connectivity": {"points": 3},
+            }
+        },
+        "jobs": {"minutes": 5, "memory_mib": 1000},
+        "experiments": {
+            "pair": {
+                "dataset": "digits",
+                "model": "vgg",
+                "training": "short",
+                "widths": [1],
+                "pairs": 1,
+                "sparsities": [0.6],
+                "rewind_epochs": [0],
+                "interpolation": {"widths": [1]},
+            }
+        },
+        "artefacts": {
+            "tables": {"table_05": {"kind": "accuracy", "shows": shows}},
+            "figures": {"figure_03": {"kind": "interpolation", "metric": "loss", "shows": shows}},
+        },
+    } | changes
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    running = Cluster(tmp_path_factory.mktemp("slurm"))
+    yield running
+    running.stop()
+
+
+class Checkout:
+    """A copy of the workflow, from which Snakemake is run on the cluster or here."""
+
+    def __init__(self, folder: Path, cluster: Cluster, config: dict):
+        self.folder, self.cluster, self.name = folder, cluster, config["study"]
+        for name in ("Snakefile", "workflow", "config", "envs", "profiles", "slurm"):
+            (folder / name).symlink_to(ROOT / name)
+        (folder / "study.yaml").write_text(yaml.safe_dump(config))
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line for the cluster: one thread a job, and short waits."""
+        fast = "--slurm-init-seconds-before-status-checks 4 --latency-wait 5"
+        threads = [f"{rule}=1" for rule in sorted(GPU_RULES)]
+        return [
+            *(str(SNAKEMAKE), *arguments, "--profile", "slurm", "--configfile", "study.yaml"),
+            *("--slurm-partition-config", str(PARTITIONS), *fast.split()),
+            *("--set-threads", *threads),
+        ]
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake on the cluster."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.cluster.environment | {"MASKALIGN_CHECKPOINT_SECONDS": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run Snakemake on the cluster and return what it prints."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == code, output[-4000:]
+        return output
+
+    def local(self, *arguments: str) -> None:
+        """Run Snakemake on this machine alone, with as many threads a job."""
+        command = [SNAKEMAKE, *arguments, "--configfile", "study.yaml", "--cores", "2"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def log(self, seed: int = 0) -> str:
+        """Return the log of a dense training, or nothing."""
+        file = self.folder / f"results/{self.name}/logs/paper/digits/vgg-x1/dense/init-{seed}.log"
+        return file.read_text() if file.exists() else ""
+
+    def wait_for_checkpoint(self, seed: int = 0) -> None:
+        """Wait until a dense training has a checkpoint from which it can go on."""
+        state = self.folder / f"results/{self.name}/state"
+        end = time.monotonic() + 120
+        while not list(state.glob(f"**/init-{seed}/*/resume.safetensors")):
+            assert time.monotonic() < end, "no checkpoint came"
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def checkout(tmp_path, cluster):
+    """Return a function that makes a copy of the workflow with a study."""
+
+    def make(config: dict) -> Checkout:
+        folder = tmp_path / config["study"]
+        folder.mkdir()
+        return Checkout(folder, cluster, config)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cluster):
+    """Return the weights of the long training, run here without interruption."""
+    config = study("calm", EPOCHS)
+    there = Checkout(tmp_path_factory.mktemp("calm"), cluster, config)
+    there.local(DENSE.format("calm", 0))
+    return weights(there)
+
+
+def weights(there: Checkout) -> dict:
+    file = there.folder / DENSE.format(there.name, 0)
+    assert json.loads(file.read_text())["status"] == "completed"
+    return load_tensors(file.with_name("model.safetensors"))[0]
+
+
+def assert_equal(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    assert all((found[k] == expected[k]).all() for k in expected)
+
+
+def rule_of(job: dict[str, str]) -> str:
+    """Return the rule of a job from its comment, ``rule_<name>_wildcards_<values>``."""
+    return job["Comment"].partition("rule_")[2].partition("_wildcards_")[0].strip()
+
+
+def test_a_study_runs_through_the_profile_as_it_runs_here(checkout, cluster):
+    before = {job["JobId"] for job in cluster.jobs()}
+    there = checkout(study("cluster"))
+    output = there.run("all")
+    jobs = [job for job in cluster.jobs() if job["JobId"] not in before]
+    by_rule = {}
+    for job in jobs:
+        assert job["JobState"] == "COMPLETED", (job, output[-3000:])
+        by_rule.setdefault(rule_of(job), []).append(job)
+    assert set(by_rule) == GPU_RULES | CPU_RULES
+    for rule, found in by_rule.items():
+        for job in found:
+            assert ("gpu" in job.get("TresPerJob", "")) == (rule in GPU_RULES), job
+            assert job["Partition"] == ("gpu" if rule in GPU_RULES else "cpu")
+    # 5 minutes and 1,000 MiB are what the study asks for where nothing was measured.
+    dense = by_rule["dense"][0]
+    assert (dense["TimeLimit"], dense["MinMemoryNode"]) == ("00:05:00", "1500M")
+    assert re.match(r"GPU [01]\n", there.log())
+
+    here = checkout(study("local"))
+    here.local("all")
+    tables = [
+        (c.folder / f"results/{c.name}" / name).read_text()
+        for name in ("runs.csv", "connectivity.csv", "tables/table_05.csv", "figures/figure_03.csv")
+        for c in (there, here)
+    ]
+    assert tables[::2] == tables[1::2]
+
+
+def test_a_job_goes_on_after_its_time_limit(checkout, cluster):
+    """One minute is too short; the second attempt asks for two, and goes on from the checkpoint."""
+    jobs = {"minutes": 1, "memory_mib": 1000}
+    there, calm = (checkout(study(name, LIMIT_EPOCHS, jobs=jobs)) for name in ("limit", "calm"))
+    before = {job["JobId"] for job in cluster.jobs()}
+    there.run(DENSE.format("limit", 0))
+    tried = [job for job in cluster.jobs() if job["JobId"] not in before]
+    assert [job["JobState"] for job in tried[:-1]] == ["TIMEOUT"] * (len(tried) - 1)
+    assert len(tried) > 1, "this machine trains the network within a minute"
+    assert tried[1]["TimeLimit"] == "00:02:00"
+    assert "going on from epoch" in there.log()
+    calm.local(DENSE.format("calm", 0))
+    assert_equal(weights(there), weights(calm))
+
+
+@pytest.mark.parametrize("event", ["requeue", "preemption", "scancel"])
+def test_a_job_goes_on_after(event, checkout, cluster, undisturbed):
+    there = checkout(study(event, EPOCHS))
+    process = there.start(DENSE.format(event, 0))
+    there.wait_for_checkpoint()
+    (job,) = cluster.running()
+    if event == "requeue":
+        cluster.tool("scontrol", "requeue", job)
+    elif event == "preemption":
+        # All of the node's GPUs for a moment, in a partition that goes first.
+        wanted = ("--partition=urgent", "--gpus=2", "--wrap=sleep 3", "--output=/dev/null")
+        cluster.tool("sbatch", *wanted)
+    else:
+        cluster.tool("scancel", job)
+    if event != "scancel":
+        cluster.start_again(job)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    assert "going on from epoch" in there.log()
+    assert_equal(weights(there), undisturbed)
+
+
+def test_a_job_survives_its_node(checkout, cluster, undisturbed):
+    """The node is lost to Slurm, but the job on it lives on beside the one that replaces it."""
+    there = checkout(study("node", EPOCHS))
+    process = there.start(DENSE.format("node", 0))
+    there.wait_for_checkpoint()
+    (job,) = cluster.running()
+    cluster.kill_node("gpu1")
+    end = time.monotonic() + 120
+    while cluster.states()["gpu1"] not in ("down", "down*"):
+        assert time.monotonic() < end, cluster.states()
+        time.sleep(0.5)
+    cluster.start_node("gpu1")
+    cluster.start_again(job)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
+    assert_equal(weights(there), undisturbed)
+
+
+def test_packed_runs_share_an_allocation_and_give_the_same_results(checkout, cluster):
+    """Three sparse trainings in one job, one after the other on one GPU."""
+    before = {job["JobId"] for job in cluster.jobs()}
+    there, here = checkout(study("packed")), checkout(study("single"))
+    table = "results/packed/tables/table_05.csv"
+    there.run(table, "--profile", "slurm/packed.yaml")
+    new = [job for job in cluster.jobs() if job["JobId"] not in before]
+    (group,) = [job for job in new if "packed" in job["Comment"]]
+    assert "gpu" in group["TresPerJob"]
+    assert group["TresPerJob"].endswith("1")
+    assert group["TimeLimit"] == "00:15:00"
+    assert not [job for job in new if rule_of(job) == "sparse"]
+    here.local(table.replace("packed", "single"))
+    files = (there.folder / table, here.folder / table.replace("packed", "single"))
+    assert files[0].read_text() == files[1].read_text()
+
+
+def test_a_killed_snakemake_takes_its_run_over_from_the_orphan(checkout, cluster, undisturbed):
+    there = checkout(study("orphan", EPOCHS))
+    process = there.start(DENSE.format("orphan", 0))
+    there.wait_for_checkpoint()
+    process.kill()
+    process.wait()
+    (orphan,) = cluster.running()
+    subprocess.run(there.command("--unlock"), cwd=there.folder, check=True, capture_output=True)
+    there.run(DENSE.format("orphan", 0))
+    assert_equal(weights(there), undisturbed)
+    end = time.monotonic() + 60
+    states = {}
+    while states.get(orphan) in (None, "RUNNING", "COMPLETING"):
+        states = {job["JobId"]: job["JobState"] for job in cluster.jobs()}
+        assert time.monotonic() < end, states
+        time.sleep(0.5)
+    assert_equal(weights(there), undisturbed)  # and the orphan's end deletes nothing
+
+
+def test_a_job_that_fails_for_good_stops_only_what_needs_it(checkout, cluster):
+    """The other model's table is made, and the end names the failure and its log."""
+    config = study("broken")
+    config["models"]["broken"] = {"architecture": "mynets:broken"}
+    pair = config["experiments"]["pair"]
+    config["experiments"]["other"] = pair | {"model": "broken", "methods": ["naive"]}
+    there = checkout(config)
+    (there.folder / "mynets.py").write_text("def broken(classes, width):\n    return 1 / 0\n")
+    table = "results/broken/tables/table_05.md"
+    bad = DENSE.format("broken", 0).replace("vgg-x1", "broken-x1")
+    output = there.run(table, bad, "--retries", "0", code=1)
+    assert (there.folder / table).exists()
+    log = "results/broken/logs/paper/digits/broken-x1/dense/init-0.log"
+    assert "ZeroDivisionError" in (there.folder / log).read_text()
+    assert re.search(rf"{log}", output)
+    assert "Error in rule dense" in output or "dense" in output.rpartition("failed")[0]
+
+
+def test_the_profile_names_the_paper_study_and_needs_no_cluster_to_plan():
+    """The verbatim command; what a dry run plans asks for more time and memory in wider nets."""
+    command = [SNAKEMAKE, "--profile", "slurm", "all_figures", "-n"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\nsparse\s+\d{4}\n", done.stdout)
+
+
+def test_interrupting_snakemake_cancels_its_jobs(checkout, cluster):
+    there = checkout(study("stop", EPOCHS))
+    process = there.start(DENSE.format("stop", 0))
+    there.wait_for_checkpoint()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=300)
+    assert process.returncode != 0
+    end = time.monotonic() + 30
+    while cluster.running():
+        assert time.monotonic() < end
+        time.sleep(0.3)

@@ -145,6 +145,24 @@ def test_both_ways_of_matching_are_drawn_beside_each_other(demo):
     assert "An extra: the paper has nothing of the kind." in drawing.caption
 
 
+def test_single_pairs_and_several_data_sets_are_drawn(demo):
+    for name in ("cifar10", "vgg11", "cifar100"):
+        demo["experiments"][name]["pairs"] = 1
+    demo["experiments"]["cifar100"]["matching_comparison"] = {"widths": [1, 4], "rewind_epoch": 4}
+    shown = {"dataset": "mnist-pairs", "model": "resnet20-100"}
+    demo["artefacts"]["figures"]["figure_13"]["shows"].append(shown)
+    study = Study(demo)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing = figures.build(study, "figure_13", sources(study))
+        drawing.figure.draw_without_rendering()
+    assert len(drawing.figure.axes) == 4 * 3
+    assert "(a) MNIST pairs 12x12, ResNet8 ×4: A to B" in [
+        t.get_text() for t in texts(drawing.figure)
+    ]
+    assert "a single pair (n = 1)" in drawing.caption
+
+
 def test_what_is_matched_the_other_way_is_drawn_in_no_other_figure(demo):
     study = Study(demo)
     runs, curves, planes = synthetic.runs(study), synthetic.curves(study), synthetic.planes(study)

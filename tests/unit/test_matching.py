@@ -254,6 +254,13 @@ def test_diverged_weights_are_still_assigned():
     score[0, 2] = 1.0
     assert solve(score)[0] == 2
     assert sorted(solve(score).tolist()) == [0, 1, 2]
+    nets = [randomise(models.VGG11(3, plan=(6, "M"), image_size=16), seed) for seed in (1, 2)]
+    symmetry = derive(nets[0], IMAGE)
+    states = [net.state_dict() for net in nets]
+    states[0]["features.0.weight"].fill_(float("nan"))
+    perms = match_weights(symmetry, *states, torch.Generator().manual_seed(0))
+    assert all(p.sort().values.equal(torch.arange(len(p))) for p in perms.values())
+    assert np.isnan(weight_similarity(symmetry, perms, *states))
 
 
 @pytest.mark.parametrize("constant", [0.1, 1 / 3, -123.456])

@@ -256,6 +256,9 @@ def test_both_ways_of_matching_are_beside_each_other(demo, tmp_path):
         found = cell(table, matching=how, **where)
         assert found["n"] == len(sparse) == 2
         assert found["mean"] == pytest.approx(sparse.value.mean())
+    ways = ["none (naive)", "activations", "weights", "none (LTH)"]
+    models = [f"{model} ×1 / MNIST 14x14" for model in ("ResNet8", "VGG5")]
+    assert list(table.layout.index) == [(model, way) for model in models for way in ways]
     agreed = table.cells[table.cells.metric == "agreement"]
     assert agreed.matching.tolist() == ["weights", "weights"]
     markdown = written(table, tmp_path)[1]

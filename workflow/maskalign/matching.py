@@ -226,15 +226,16 @@ def weight_similarity(
 ) -> float:
     """Return the cosine between the weights of B and of permuted A: what matching weights raises.
 
-    Only entries that a permutation reorders count; running statistics do not.
+    Only entries that a permutation reorders count; running statistics do not. A diverged network's
+    is NaN.
     """
     a = permute(symmetry, permutations, _weights(symmetry, a))
     b = _weights(symmetry, b)
 
-    def product(x: dict[str, Tensor], y: dict[str, Tensor]) -> float:
-        return float(sum((x[name] * y[name]).sum() for name in x))
+    def product(x: dict[str, Tensor], y: dict[str, Tensor]) -> Tensor:
+        return sum((x[name] * y[name]).sum() for name in x)
 
-    return product(a, b) / (product(a, a) * product(b, b)) ** 0.5
+    return float(product(a, b) / (product(a, a) * product(b, b)).sqrt())
 
 
 def _weights(symmetry: Symmetry, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -43,12 +43,7 @@ def matching(study: Study, entry: dict[str, Any], runs: pd.DataFrame):
     """Barriers, what either way raises, their agreement, and accuracies; see ``tables.build``."""
     shows = entry["shows"]
     parts = [numbers(study, s, runs) for s in shows]
-    found = pd.concat([selection.summarise(part.rows, BY) for part in parts], ignore_index=True)
-    cells = found[found["metric"].isin(METRICS)]
-    order = {"matching": list(MATCHINGS).index, "metric": list(METRICS).index}
-    for column in reversed(BY[2:] if len(cells) else []):
-        key = (lambda c, rank=order[c]: c.map(rank)) if (c := column) in order else None
-        cells = cells.sort_values(column, key=key, kind="stable")
+    cells = pd.concat([_cells(part) for part in parts], ignore_index=True)
     text = [
         "Matching A to B by activations and by weights (coordinate descent, Git Re-Basin), for "
         f"{captions.subject(study, shows)}: {_spread(cells)}. Barriers are those of the test "
@@ -60,7 +55,7 @@ def matching(study: Study, entry: dict[str, Any], runs: pd.DataFrame):
         captions.conditions(study, shows),
         captions.exceptions(missing(parts), diverged(parts)),
     ]
-    return text, cells.reset_index(drop=True), _layout(study, cells)
+    return text, cells, _layout(study, cells)
 
 
 def numbers(study: Study, s: Selection, runs: pd.DataFrame) -> Shown:
@@ -119,6 +114,20 @@ def diverged(parts: list[Shown]) -> int:
 def accuracy_title(sparsity: float, rewind_epoch: float) -> str:
     """Return where an accuracy is taken."""
     return f"S = {captions.percent(sparsity)} %, k = {rewind_epoch:g}"
+
+
+def _cells(part: Shown) -> pd.DataFrame:
+    """Return one row a cell of METRICS: by width, then in the order of MATCHINGS and METRICS."""
+    cells = selection.summarise(part.rows[part.rows["metric"].isin(METRICS)], BY)
+    ranks = pd.DataFrame(
+        {
+            "width": cells["width"],
+            "matching": pd.Categorical(cells["matching"], list(MATCHINGS)).codes,
+            "metric": pd.Categorical(cells["metric"], list(METRICS)).codes,
+            "sparsity": cells["sparsity"],
+        }
+    )
+    return cells.loc[ranks.sort_values(list(ranks)).index]
 
 
 def _spread(cells: pd.DataFrame) -> str:

@@ -68,6 +68,8 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
         _agreement_panel(row[1], groups, found)
         _accuracy_panel(row[2], accuracies)
         where = f"{captions.model_title(study, shows[i]['model'])} {captions.times(width)}"
+        if len({s["dataset"] for s in shows}) > 1:
+            where = f"{captions.data_title(study, shows[i]['dataset'])}, {where}"
         _titles(row, where)
         data += [line.assign(panel="a"), groups.assign(panel="b"), accuracies.assign(panel="c")]
     if not places:
@@ -76,7 +78,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     table = pd.concat(data, ignore_index=True) if data else pd.DataFrame()
     shown = [m for m in MATCHED if len(table) and m in set(table["matching"])]
     counts = table.loc[table["n"] > 0, "n"] if len(table) else pd.Series(dtype=int)
-    heads = " / ".join(dict.fromkeys(captions.heading(study, s) for s in shows))
+    heads = " / ".join(dict.fromkeys(captions.data_text(study, s["dataset"]) for s in shows))
     count = captions.counted(counts, "pair") if len(counts) else captions.NOT_RUN
     handles = _handles(shown) if shown else []
     note = captions.not_run(missing(parts))
@@ -136,7 +138,7 @@ def _agreement_panel(ax: Axes, groups: pd.DataFrame, found: pd.DataFrame) -> Non
     color = MATCHED["weights"].color
     ax.bar(groups["place"], groups["mean"], 0.7, color=color, alpha=0.35)
     bars = {"fmt": "none", "ecolor": color, "elinewidth": 1, "capsize": 2}
-    ax.errorbar(groups["place"], groups["mean"], groups["std"].fillna(0), **bars)
+    ax.errorbar(groups["place"], groups["mean"], groups["std"], **bars)
     for level in found.loc[(found["metric"] == "agreement") & (found["n"] > 0), "mean"]:
         ax.axhline(level, color=color, linestyle="--", linewidth=1)
     ax.hlines(
@@ -161,7 +163,7 @@ def _accuracy_panel(ax: Axes, data: pd.DataFrame) -> None:
         at = zip(mine["sparsity"], mine["rewind_epoch"], strict=True)
         x = [places.index(place) + shift for place in at]
         mark = {"fmt": look.marker, "color": look.color, "elinewidth": 1.2, "capsize": 2}
-        ax.errorbar(x, mine["mean"], mine["std"].fillna(0), **mark)
+        ax.errorbar(x, mine["mean"], mine["std"], **mark)
     ax.set_xticks(range(len(places)), [accuracy_title(*p).replace(", ", "\n") for p in places])
     ax.set_xlim(-0.5, len(places) - 0.5)
     ax.grid(visible=False, axis="x")

@@ -8,6 +8,7 @@ from maskalign.results import COLUMNS, CURVE_COLUMNS, PLANE_COLUMNS
 from maskalign.study import IDENTITY, Study
 
 BONUS = {"dense": 4.0, "imp": 2.0, "lth": 2.0, "permuted": 0.8, "naive": 0.0}
+MADE_OF_ENDS = ("match", "interpolation", "imp_barrier")
 GROUPS = ["", ".first", ".second", ".last"]
 ENSEMBLE = ["ensemble_accuracy", "disagreement", "kl", "js"]
 
@@ -18,7 +19,7 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
     rows = []
     for run in study.runs.to_dict("records"):
         identity = {k: run[k] for k in IDENTITY}
-        status = "diverged" if run["path"] in diverged else "completed"
+        status = _status(run, diverged)
 
         def add(split, metric, value, identity=identity, status=status, **where):
             scores = {"split": split, "metric": metric, "value": value, "status": status}
@@ -51,8 +52,8 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def curves(study: Study) -> pd.DataFrame:
-    """Return connectivity.csv of a study."""
+def curves(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return connectivity.csv of a study; lines with an end in ``diverged`` are marked so."""
     draw = np.random.default_rng(1)
     rows = []
     for run in study.runs.to_dict("records"):
@@ -65,6 +66,7 @@ def curves(study: Study) -> pd.DataFrame:
                     for split in ("train", "test"):
                         identity = {k: run[k] for k in IDENTITY} | where
                         place = {"alpha": alpha, "correction": correction, "split": split}
+                        place["status"] = _status(run, diverged)
                         scores = {"loss": 0.2 + 2 * bump, "error": 5 + 30 * bump}
                         rows.append(identity | place | scores)
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
@@ -73,7 +75,7 @@ def curves(study: Study) -> pd.DataFrame:
 def planes(study: Study) -> pd.DataFrame:
     """Return landscapes.csv of a study."""
     runs = [study.run(path) for path in study.paths("landscape")]
-    rows = [plane().assign(**{k: run[k] for k in IDENTITY}) for run in runs]
+    rows = [plane().assign(**{k: run[k] for k in IDENTITY}, status="completed") for run in runs]
     return pd.concat(rows)[PLANE_COLUMNS]
 
 
@@ -96,6 +98,13 @@ def _accuracy(run: dict, draw: np.random.Generator) -> float:
     loss = 0 if pd.isna(run["sparsity"]) else 6 * run["sparsity"]
     gain = BONUS[run["method"]] * (1 if run["method"] == "dense" else 0.2 + late)
     return 88 + 2 * math.log2(run["width"] + 1) - loss + gain + draw.normal(0, 0.3)
+
+
+def _status(run: dict, diverged: tuple[str, ...]) -> str:
+    """Return the status of a run; a line or a matching has that of its ends."""
+    ends = run["parents"].values() if run["stage"] in MADE_OF_ENDS else ()
+    lost = {run["path"], *(end for end in ends if isinstance(end, str))} & {*diverged}
+    return "diverged" if lost else "completed"
 
 
 def _corrected(run: dict) -> str:

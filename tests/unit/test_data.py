@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maskalign import sources
+from maskalign import folders, sources
 from maskalign.checkpoint import save_tensors
 from maskalign.data import open_data
 from PIL import Image
@@ -32,7 +32,7 @@ def tensors(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("data") / "folder"
+    out = tmp_path_factory.mktemp("data") / "folder.json"
     sources.prepare(SPEC | FOLDER, out)
     return out
 
@@ -128,7 +128,7 @@ COLOUR = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "image_size": 16}
 
 @pytest.fixture
 def colours(tmp_path) -> Path:
-    """Return a folder of ten images 16 pixels wide, whose columns are known by their green."""
+    """Return the index of ten images 16 pixels wide, whose columns are known by their green."""
     across = np.arange(16, dtype=np.uint8) * 10
     for part in ("train", "val"):
         for i in range(10):
@@ -136,7 +136,9 @@ def colours(tmp_path) -> Path:
             file = tmp_path / part / f"class{i % 2}" / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(file)
-    return tmp_path
+    everything = {"source": "imagefolder", "train_images": None, "test_images": None}
+    folders.write_index(tmp_path, everything, tmp_path / "index.json")
+    return tmp_path / "index.json"
 
 
 def pixels_of(data, batches) -> torch.Tensor:
@@ -190,17 +192,12 @@ def test_batches_are_the_same_whatever_the_number_of_workers(colours, workers):
 def test_a_subset_of_a_folder_decodes_no_more_than_it_yields(colours):
     data = open_data(colours, COLOUR | {"flip": True, "crop_scale": [0.1, 1.0]})
     data.workers, seen = 0, []
-    load = data._train.loader
-    data._train.loader = lambda path: seen.append(path) or load(path)
+    load = data._train.load
+    data._train.load = lambda path: seen.append(path) or load(path)
     data.evaluation_batch = 4
     sizes = [len(y) for _, y in data.train_subset(6, ("match",), augment=True)]
     assert sizes == [4, 2]
     assert len(set(seen)) == len(seen) == 6
-
-
-def test_folder_without_train_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no folder 'train'"):
-        open_data(tmp_path, SPEC | FOLDER)
 
 
 def test_train_and_test_images_of_a_source_do_not_overlap(tmp_path):

@@ -16,7 +16,11 @@ NAMES = list(DEMO["artefacts"]["figures"])
 
 def sources(study, diverged=()):
     """Return synthetic results of everything that a figure may show."""
-    results = (synthetic.runs(study, diverged), synthetic.curves(study), synthetic.planes(study))
+    results = (
+        synthetic.runs(study, diverged),
+        synthetic.curves(study, diverged),
+        synthetic.planes(study),
+    )
     return figures.Sources(*results)
 
 
@@ -203,14 +207,14 @@ def test_sources_are_the_runs_that_are_shown_and_no_others(demo):
     assert len(runs) == 2 * 2 * 3 * 2 + 4
     lines = needed("figures", "figure_03")
     assert {run["stage"] for run in lines["curves"]} == {"interpolation"}
-    assert {run["stage"] for run in lines["runs"]} == {"interpolation", "dense"}
+    assert set(lines) == {"curves"}
     assert {run["matching_method"] for run in lines["curves"]} == {"activations"}
     both = needed("figures", "figure_13")
     assert {run["matching_method"] for run in both["curves"]} == {"activations", "weights"}
-    assert {run["stage"] for run in both["runs"]} == {"dense", "match", "interpolation", "sparse"}
+    assert {run["stage"] for run in both["runs"]} == {"match", "interpolation", "sparse"}
     panels = needed("figures", "figure_04")
     assert [run["stage"] for run in panels["planes"]] == ["landscape"]
-    assert {run["stage"] for run in panels["runs"]} == {"imp_barrier", "dense"}
+    assert {run["stage"] for run in panels["runs"]} == {"imp_barrier"}
 
 
 def test_a_title_changes_what_an_artefact_depends_on(demo):

@@ -88,9 +88,9 @@ def own(classes, width, image_size, depth):
 @pytest.mark.parametrize(
     ("name", "options", "line"),
     [
-        ("vgg19", {}, "no architecture 'vgg19'"),
-        ("nowhere.nets:f", {}, "no architecture 'nowhere.nets:f' (No module named 'nowhere')"),
-        ("math:nothing", {}, "no architecture 'math:nothing' (module 'math' has no attribute"),
+        ("nowhere.nets:f", {}, "nowhere.nets:f: no module 'nowhere'; installed packages, PYTHON"),
+        ("math:nothing", {}, "math:nothing: module math has no 'nothing'"),
+        ("math:pi", {}, "math:pi: is no function or class"),
         ("resnet20", {"depth": 3}, "model resnet20: "),
         ("vgg11", {"plan": [4, "M", "M", "M", "M"]}, "images of 8 pixels are too small"),
     ],

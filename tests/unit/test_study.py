@@ -109,6 +109,16 @@ BAD = [
     ("models/vgg11/architecture", "vgg", "models.vgg11.architecture: 'vgg' is not allowed"),
     ("artefacts/tables/table_5", {}, "artefacts.tables: 'table_5' is not allowed"),
     (
+        "models/vgg11/architecture",
+        "nowhere.nets:wide",
+        "models.vgg11.architecture: no module 'nowhere'; installed packages, PYTHONPATH and the",
+    ),
+    (
+        "models/vgg11/architecture",
+        "math.nets:wide",
+        "models.vgg11.architecture: no module 'math.nets'; installed packages, PYTHONPATH and the",
+    ),
+    (
         "artefacts/tables/table_05/shows/0/model",
         "resnet50",
         "artefacts.tables.table_05.shows[0]: no experiment trains resnet50 on mnist",

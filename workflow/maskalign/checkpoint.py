@@ -1,6 +1,7 @@
 """Files that are either whole or absent: tensors as safetensors, written beside and renamed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -33,9 +34,9 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, content: object) -> None:
+def write_json(path: str | Path, content: object, indent: int | None = 1) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def save_tensors(
@@ -64,3 +65,21 @@ def load_tensors(
             return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a tensor file; ValueError, one line, if it is not a whole one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Return a hash of named tensors: of names, shapes and values, whatever the memory format."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -6,6 +6,7 @@ functions of (seed, epoch, sample index) alone, so that a resumed run sees the s
 processes that share a batch augment its images as one process would.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def open_data(
     path: str | Path, spec: dict[str, Any], device: torch.device | str = "cpu"
 ) -> "ImageData":
     """Return the data set that a study's ``spec`` describes, prepared at ``path``."""
-    kind = FolderData if Path(path).is_dir() else TensorData
+    kind = FolderData if Path(path).suffix == ".json" else TensorData
     return kind(path, spec, device)
 
 
@@ -154,8 +155,7 @@ class FolderData(ImageData):
     evaluation_batch = 100  # of large images; matching holds the activations of a whole batch
 
     def __init__(self, path: str | Path, spec: dict[str, Any], device: torch.device | str):
-        """List the folder; ValueError, one line, if train/ or val/ is missing or they differ."""
-        from torchvision.datasets import ImageFolder
+        """Read the index of a folder that ``folders.write_index`` wrote to ``path``."""
         from torchvision.transforms import v2
 
         super().__init__(spec, device)
@@ -166,15 +166,11 @@ class FolderData(ImageData):
         gray = [v2.Grayscale()] if channels == 1 else []
         self._augmented = v2.Compose([v2.ToImage(), *crop, *flip, *gray])
         self._centered = v2.Compose([v2.ToImage(), *center, *gray])
-        for part in ("train", "val"):
-            if not (Path(path) / part).is_dir():
-                raise ValueError(f"{path}: has no folder '{part}'")
-        self._train = ImageFolder(str(Path(path) / "train"))
-        self._test = ImageFolder(str(Path(path) / "val"))
-        if self._train.classes != self._test.classes:
-            odd = sorted(set(self._train.classes) ^ set(self._test.classes))
-            raise ValueError(f"{path}: train and val differ in classes, such as {odd[0]}")
-        self.classes, self.channels, self.image_size = len(self._train.classes), channels, size
+        index = json.loads(Path(path).read_text(encoding="utf-8"))
+        folder = Path(path).parent / index["folder"]
+        self._train = _Files(folder / "train", index["train"], index["classes"])
+        self._test = _Files(folder / "val", index["val"], index["classes"])
+        self.classes, self.channels, self.image_size = len(index["classes"]), channels, size
         self.train_samples = len(self._train)
         self.workers = max(0, torch.get_num_threads() - 1)
 
@@ -219,20 +215,37 @@ class FolderData(ImageData):
             yield self._normalise(x.permute(0, 3, 1, 2)), y
 
 
+class _Files:
+    """Image files of a folder and their labels, decoded when they are asked for."""
+
+    def __init__(self, folder: Path, files: dict[str, list[str]], classes: list[str]):
+        from torchvision.datasets.folder import default_loader
+
+        self.folder, self.load = folder, default_loader
+        self.names = [f"{name}/{file}" for name in classes for file in files[name]]
+        self.labels = [i for i, name in enumerate(classes) for _ in files[name]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int):
+        return self.load(str(self.folder / self.names[index])), self.labels[index]
+
+
 class _Seeded(torch.utils.data.Dataset):
     """Images of a folder, uint8 [H, W, C], whatever worker decodes them.
 
     Each is augmented by its own random stream.
     """
 
-    def __init__(self, folder, transform, seed: Seed, epoch: int):
-        self.folder, self.transform, self.seed, self.epoch = folder, transform, seed, epoch
+    def __init__(self, files: _Files, transform, seed: Seed, epoch: int):
+        self.files, self.transform, self.seed, self.epoch = files, transform, seed, epoch
 
     def __len__(self) -> int:
-        return len(self.folder)
+        return len(self.files)
 
     def __getitem__(self, index: int):
-        image, label = self.folder[index]
+        image, label = self.files[index]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive("augment", *self.seed, self.epoch, index))
             return self.transform(image).permute(1, 2, 0), label

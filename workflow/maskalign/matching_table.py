@@ -59,12 +59,9 @@ def matching(study: Study, entry: dict[str, Any], runs: pd.DataFrame):
 
 
 def numbers(study: Study, s: Selection, runs: pd.DataFrame) -> Shown:
-    """Return the numbers of METRICS, GROUP and CHANNELS, with columns matching and correction.
-
-    What comes from a diverged dense model is marked diverged, as are diverged sparse runs.
-    """
+    """Return the numbers of METRICS, GROUP and CHANNELS, with columns matching and correction."""
     part = selection.compared_matchings(study, s, runs)
-    rows = part.rows[part.rows["method"] != "dense"]
+    rows = part.rows
     barriers = rows["metric"].isin(BARRIERS)
     rows = rows.assign(
         correction=rows["metric"].str.rsplit("_", n=1).str[-1].where(barriers),
@@ -74,21 +71,7 @@ def numbers(study: Study, s: Selection, runs: pd.DataFrame) -> Shown:
     known = rows["metric"].isin(METRICS) | rows["metric"].str.startswith((GROUP, CHANNELS))
     at_test = rows["metric"].isin(["barrier", "corrected_barrier", "accuracy"])
     rows = rows[known & (rows["split"] == at_test.map({True: "test", False: "train"}))]
-    return Shown(mark_diverged(study, s, rows, runs), part.missing)
-
-
-def mark_diverged(study: Study, s: Selection, rows: pd.DataFrame, runs: pd.DataFrame):
-    """Return the rows with status ``diverged`` where A or B diverged; sparse runs keep theirs."""
-    lost = selection.diverged_dense(study, s, runs)
-    status = rows["status"] if "status" in rows else ["completed"] * len(rows)
-    ends = zip(rows["width"], rows["mask_seed"], rows["init_seed"], strict=True)
-    alone = rows["sparsity"].notna()
-    return rows.assign(
-        status=[
-            "diverged" if not own and {(w, a), (w, b)} & lost else known
-            for known, own, (w, a, b) in zip(status, alone, ends, strict=True)
-        ]
-    )
+    return Shown(rows, part.missing)
 
 
 def corrections(found: pd.Series) -> str:

@@ -1,13 +1,14 @@
 """The paper's architectures, at full size by name and thinner or shallower by parameters."""
 
 import fnmatch
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from maskalign import dotted
 
 
 class BasicBlock(nn.Module):
@@ -191,7 +192,7 @@ def build(
     Raises:
         ValueError: one line, if there is no such architecture or it does not take the options.
     """
-    make = ARCHITECTURES.get(architecture) or _import(architecture)
+    make = ARCHITECTURES.get(architecture) or dotted.load(architecture)
     task = {"image_size": image_size, "in_channels": in_channels}
     known = inspect.signature(make).parameters
     task = {k: v for k, v in task.items() if k in known}
@@ -199,17 +200,6 @@ def build(
         return make(classes=classes, width=width, **task, **options)
     except TypeError as error:
         raise ValueError(f"model {architecture}: {error}") from error
-
-
-def _import(path: str) -> Callable[..., nn.Module]:
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        names = ", ".join(ARCHITECTURES)
-        raise ValueError(
-            f"no architecture '{path}' ({error}); there are {names} and dotted paths like pkg.mod:f"
-        ) from None
 
 
 def prunable(

@@ -9,7 +9,7 @@ from maskalign.schema import SCHEMA
 INTRODUCTION = """\
 # Studies
 
-A study is one YAML file; `snakemake --configfile config/<study>.yaml` runs it, and without
+A study is one YAML file; `snakemake all --configfile config/<study>.yaml` runs it, and without
 `--configfile` the demo is run. This page is made from `workflow/schemas/study.schema.yaml` by
 `make reference`.
 
@@ -17,7 +17,7 @@ Keys given with `--config` or in a second `--configfile` are merged into the fir
 study is run by overriding:
 
 ```
-snakemake --configfile config/demo.yaml --config 'experiments={cifar10: {widths: [1]}}' -n
+snakemake -n all --configfile config/demo.yaml --config 'experiments={cifar10: {widths: [1]}}'
 ```
 
 A study that is wrong ends in one line that names the key, before anything runs.

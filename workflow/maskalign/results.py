@@ -8,7 +8,7 @@ import resource
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,32 +19,41 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
-CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error"]
-PLANE_COLUMNS = [*IDENTITY, "x", "y", "error", "mark"]
+CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error", "status"]
+PLANE_COLUMNS = [*IDENTITY, "x", "y", "error", "mark", "status"]
+COMPLETED, DIVERGED = "completed", "diverged"
 # What the collected tables are made of: runs.csv, connectivity.csv, landscapes.csv.
 TABLES = {"runs": COLUMNS, "curves": CURVE_COLUMNS, "planes": PLANE_COLUMNS}
 
 
 class Record:
-    """Collects what a run found; ``finish`` writes it, as the run's last file."""
+    """Collects what a run found; ``finish`` writes it, as the run's last file.
+
+    Attributes:
+        identity: hash of the values that determine the run.
+        status: ``completed``, or ``diverged`` if the run or anything it is made from diverged.
+        guard: raises if another job has taken the run over; to be called before a file is written.
+    """
 
     def __init__(self, values: dict[str, Any]):
         """Begin the record of the run that ``values`` determine."""
         self.values = values
         self.identity = values_hash(values)
+        self.status = COMPLETED
+        self.guard: Callable[[], None] = lambda: None
         self.metrics: list[dict[str, Any]] = []
         self._began = time.time()
 
     def add(self, scores: dict[str, float], **where) -> None:
-        """Add metrics by name; ``where`` gives the split and any column other than the run's."""
+        """Add metrics by name; ``where`` gives the split and what differs from the run."""
         self.metrics += [where | {"metric": name, "value": v} for name, v in scores.items()]
 
-    def finish(self, path: str | Path, status: str = "completed", **more) -> None:
+    def finish(self, path: str | Path, **more) -> None:
         """Write the record to ``path``."""
         content = {
             "run": {k: self.values.get(k) for k in IDENTITY},
             "stage": self.values["stage"],
-            "status": status,
+            "status": self.status,
             "metrics": self.metrics,
             **more,
             "values_hash": self.identity,

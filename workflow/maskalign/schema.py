@@ -10,6 +10,8 @@ from typing import Any
 import jsonschema
 import yaml
 
+from maskalign import dotted
+
 SCHEMA = Path(__file__).parents[1] / "schemas" / "study.schema.yaml"
 PROTOCOLS = ["paper", "released"]
 # Channels of an image of each source that has a fixed number.
@@ -215,6 +217,12 @@ def _check_references(config: dict[str, Any]) -> None:
                 raise StudyError(
                     f"training.{name}.keep_epochs: {epoch} is beyond the {last} dense epochs"
                 )
+    for name, model in config["models"].items():
+        if ":" in model["architecture"]:
+            try:
+                dotted.locate(model["architecture"])
+            except ValueError as error:
+                raise StudyError(f"models.{name}.architecture: {error}") from None
     for name, dataset in config["datasets"].items():
         _check_dataset(f"datasets.{name}", dataset)
     for name, experiment in config["experiments"].items():

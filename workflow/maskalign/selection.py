@@ -97,19 +97,18 @@ def _needed(study: Study, s: Selection, kind: str) -> dict[str, list[str]]:
         ensembles = study.selected(s, "diversity")
         members = [p for path in ensembles for p in parents(path)]
         return {"runs": files("result.json", *ensembles, *members)}
-    if kind in ("interpolation", "imp"):
-        lines = study.selected(s, "interpolation" if kind == "interpolation" else "imp_barrier")
-        lines = [p for p in lines if study.run(p)["matching_method"] in (None, matching(study, s))]
-        planes = study.selected(s, "landscape") if kind == "imp" else []
-        dense = [p for path in lines for p in parents(path) if "/dense/" in p]
-        needed = {"runs": files("result.json", *lines, *dense)}
-        needed["curves"] = files("curve.csv", *lines) if kind == "interpolation" else []
-        return needed | {"planes": files("grid.csv", *planes)}
-    stages = ["dense", "sparse"]
+    if kind == "interpolation":
+        lines = study.selected(s, "interpolation")
+        own = [p for p in lines if study.run(p)["matching_method"] == matching(study, s)]
+        return {"curves": files("curve.csv", *own)}
+    if kind == "imp":
+        lines, planes = study.selected(s, "imp_barrier"), study.selected(s, "landscape")
+        return {"runs": files("result.json", *lines), "planes": files("grid.csv", *planes)}
     if kind == "matching":
-        wanted, stages = set(_compared_matchings(study, s)), [*stages, "match", "interpolation"]
+        wanted, stages = set(_compared_matchings(study, s)), ["match", "interpolation", "sparse"]
     else:
         wanted = set(_identities(study, s, early=kind == "early_matching"))
+        stages = ["dense", "sparse"]
     runs = [
         run
         for run in map(study.run, study.selected(s, *stages))
@@ -184,8 +183,8 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     """Return the rows of runs.csv or connectivity.csv that belong to the selection's lines.
 
     These are lines from A to B (methods ``naive`` and ``permuted``) and from A to its IMP rounds
-    (``imp``), of the independent pairs, permuted as the recipe matches. A line with a diverged
-    dense end has status ``diverged`` where ``rows`` carry a status.
+    (``imp``), of the independent pairs, permuted as the recipe matches. A line with a diverged end
+    has status ``diverged``.
     """
     allowed = {
         (float(width), float(a), float(end))
@@ -203,14 +202,6 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     if "widths" in selection:
         found = found[found["width"].isin(selection["widths"])]
     return Shown(found, _missing({"widths": selection.get("widths", [])}, found))
-
-
-def diverged_dense(study: Study, selection: Selection, runs: pd.DataFrame) -> set[Pair]:
-    """Return (width, seed) of the selection's dense models that diverged."""
-    found = of(study, selection, runs)
-    found = found[(found["method"] == "dense") & (found["status"] == "diverged")]
-    found = found.dropna(subset=["init_seed"])
-    return set(zip(found["width"], found["init_seed"], strict=True))
 
 
 def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -272,15 +263,12 @@ def _identities(study: Study, selection: Selection, early: bool) -> Iterator[tup
 
 
 def _compared_matchings(study: Study, selection: Selection) -> Iterator[tuple]:
-    """Yield the KEYS of what compares both ways of matching, and of the dense models behind it."""
-    nothing = (None,) * 4
+    """Yield the KEYS of what compares both ways of matching."""
     for e in experiments(study, selection):
         trained = e.get("matching_comparison", {"widths": []})
         last = study.config["training"][e["training"]]["dense"]["epochs"]
         for width, (a, b) in itertools.product(trained["widths"], pairs(e)):
-            for seed in (a, b):
-                yield width, "dense", None, seed, 0, *nothing
-            yield width, "naive", a, b, None, *nothing
+            yield width, "naive", a, b, None, *[None] * 4
             for how in OTHER_MATCHING:
                 yield width, None, a, b, None, None, None, last, how  # the matching itself
                 for method in (None, "permuted"):  # the line's run and its rows

@@ -1,4 +1,4 @@
-"""Preparing a data set, once: its source becomes one tensor file or one image folder."""
+"""Preparing a data set, once: its source becomes one tensor file or the index of its files."""
 
 import shutil
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from maskalign import archives
+from maskalign import archives, folders
 from maskalign.archives import Images
 from maskalign.checkpoint import save_tensors
+from maskalign.schema import FOLDERS
 from maskalign.seeds import generator
 
 
@@ -19,18 +20,16 @@ def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data")) -> None:
     Published data sets are read from ``spec["path"]``; where that is null, from ``root``, to which
     they are downloaded unless they are there.
 
-    A tensor source becomes a safetensors file with ``train_images`` (uint8 [N, C, H, W]),
-    ``train_labels`` (int64 [N]) and the same for ``test``; a folder source becomes a tree
-    ``train|val/<class>/<image>.png``.
+    Images become a safetensors file with ``train_images`` (uint8 [N, C, H, W]), ``train_labels``
+    (int64 [N]) and the same for ``test``; of a folder of image files, its index is written.
 
     Raises:
         ValueError: one line, if the source has fewer images than the spec asks for, or its files
             are not there or not whole.
     """
+    if spec["source"] in FOLDERS:
+        return folders.write_index(_folder(spec, out.with_suffix(""), root), spec, out)
     train, test = _read(spec, root)
-    if spec["source"].endswith("-folder"):
-        _write_folder(out, _first(train, spec["train_images"]), _first(test, spec["test_images"]))
-        return
     tensors = {}
     for part, pool in (("train", train), ("test", test)):
         count = spec[f"{part}_images"]
@@ -41,14 +40,26 @@ def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data")) -> None:
         tensors[f"{part}_images"] = _resize(x, spec["image_size"])
         tensors[f"{part}_labels"] = y
     save_tensors(out, tensors)
+    return None
+
+
+def _folder(spec: dict[str, Any], beside: Path, root: Path) -> Path:
+    """Return the folder of image files; what is made of other files is put ``beside``."""
+    if spec["source"] == "mnist5k-folder":
+        train, test = _split(*_mnist5k())
+        _write_folder(
+            beside, _first(train, spec["train_images"]), _first(test, spec["test_images"])
+        )
+        return beside
+    folder = Path(spec["path"]).expanduser()
+    return folders.imagenet(folder, root / "imagenet") if spec["source"] == "imagenet" else folder
 
 
 def _read(spec: dict[str, Any], root: Path) -> tuple[Images, Images]:
     """Return training and test images of the source."""
-    packaged = {"mnist5k": _mnist5k, "mnist5k-folder": _mnist5k, "digits": _digits}
+    packaged = {"mnist5k": _mnist5k, "digits": _digits}
     if spec["source"] in packaged:
-        images, labels = packaged[spec["source"]]()
-        return _split(images, labels, test=len(labels) // 5)
+        return _split(*packaged[spec["source"]]())
     folder = root if spec["path"] is None else Path(spec["path"]).expanduser()
     return archives.read(spec["source"], folder, download=spec["path"] is None)
 
@@ -70,7 +81,9 @@ def _digits() -> Images:
     return images.round().to(torch.uint8), torch.tensor(digits.target).long()
 
 
-def _split(images: torch.Tensor, labels: torch.Tensor, test: int) -> tuple[Images, Images]:
+def _split(images: torch.Tensor, labels: torch.Tensor) -> tuple[Images, Images]:
+    """Return training and test images, four to one."""
+    test = len(labels) // 5
     order = torch.randperm(len(labels), generator=generator("split"))
     train, held_out = order[test:], order[:test]
     return (images[train], labels[train]), (images[held_out], labels[held_out])

@@ -1,5 +1,6 @@
 """The stages of a study, from files to files: each function is one job of the workflow."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,22 @@ from typing import Any
 import torch
 
 from maskalign import connectivity, graph, matching, models, pruning, symmetry
-from maskalign.checkpoint import load_tensors, save_tensors, write_text
+from maskalign.checkpoint import digest, load_tensors, read_metadata, save_tensors, write_text
 from maskalign.data import open_data
-from maskalign.distributed import data_parallel, leave
+from maskalign.distributed import data_parallel, leave, place
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate, predict
 from maskalign.identity import IDENTITY
+from maskalign.ownership import Owner
 from maskalign.plan import OTHER_MATCHING
-from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, write_rows
+from maskalign.results import (
+    COMPLETED,
+    CURVE_COLUMNS,
+    DIVERGED,
+    PLANE_COLUMNS,
+    Record,
+    write_rows,
+)
 from maskalign.seeds import derive, generator
 from maskalign.training import Plan, diverged, history_rows, train
 
@@ -36,11 +45,11 @@ def dense(
             save_tensors(_checkpoint(kept, epoch), weights)
 
     log = _train(record, net, images, values, state, values["training"]["epochs"], keep=keep)
-    for epoch in values["keep_epochs"]:  # a diverged run stops early, its followers do not
-        if not _checkpoint(kept, epoch).exists():
-            save_tensors(_checkpoint(kept, epoch), net.state_dict())
+    for epoch in values["keep_epochs"]:
+        if epoch >= log[-1]["epoch"]:  # a diverged run ended here; what would follow is marked
+            _save(record, _checkpoint(kept, epoch), net.state_dict())
     shutil.copytree(kept, checkpoints, dirs_exist_ok=True)
-    save_tensors(model, net.state_dict())
+    _save(record, model, net.state_dict())
     _finish(record, log, state, history, result)
 
 
@@ -60,7 +69,7 @@ def imp(
 
     ``start`` and ``start_mask`` come from the round before; the dense model has no mask.
     """
-    record, images, net = _begin(data, values)
+    record, images, net = _begin(data, values, start, start_mask)
     weights = _load(start, net)
     if start_mask:
         before = _load(start_mask, net)
@@ -69,8 +78,8 @@ def imp(
     ones = pruning.prune(weights, before, values["sparsity"])
     net.load_state_dict(weights)
     log = _train(record, net, images, values, state, values["training"]["epochs"], ones)
-    save_tensors(model, net.state_dict())
-    save_tensors(mask, ones)
+    _save(record, model, net.state_dict())
+    _save(record, mask, ones)
     _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(ones))
 
 
@@ -89,10 +98,10 @@ def match(
     What either way of matching raises is recorded for both. ``beside`` is the permutation found the
     other way, with which this one is compared.
     """
-    record, images, model_a = _begin(data, values)
-    _, _, model_b = _begin(data, values)
     if values["b_epoch"] < values["dense"]["epochs"]:
         b = _checkpoint(b_checkpoints, values["b_epoch"])
+    record, images, model_a = _begin(data, values, a, b)
+    _, _, model_b = _begin(data, values)
     model_a.load_state_dict(_load(a, model_a))
     model_b.load_state_dict(_load(b, model_b))
     groups, how = _symmetry(model_a, images), values["matching"]
@@ -118,7 +127,7 @@ def match(
         record.add(objectives(symmetry.identity(groups)), split="train", **unpermuted)
         both = {how["method"]: found, OTHER_MATCHING[how["method"]]: load_tensors(beside)[0]}
         record.add(_agreement(matching.agreement(correlations, **both)), split="train")
-    save_tensors(permutation, found)
+    _save(record, permutation, found)
     record.finish(result)
 
 
@@ -135,20 +144,21 @@ def sparse(
     result: str,
 ):
     """Train from a dense run's rewind checkpoint under ``mask``, permuted by ``permutation``."""
-    record, images, net = _begin(data, values)
-    net.load_state_dict(_load(_checkpoint(checkpoints, values["start_epoch"]), net))
+    start = _checkpoint(checkpoints, values["start_epoch"])
+    record, images, net = _begin(data, values, start, mask, permutation)
+    net.load_state_dict(_load(start, net))
     ones = _load(mask, net)
     if permutation:
         ones = symmetry.permute(_symmetry(net, images), _load(permutation, net), ones)
     epochs = values["dense"]["epochs"] - values["rewind_epoch"]
     log = _train(record, net, images, values, state, epochs, ones)
-    save_tensors(model, net.state_dict())
+    _save(record, model, net.state_dict())
     _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(ones))
 
 
 def interpolation(data: str, values: Values, a: str, b: str, permutation: str, curve: str, result):
     """Interpolate between permuted A and B, and between A and B, as ``values["lines"]`` say."""
-    record, images, model = _begin(data, values)
+    record, images, model = _begin(data, values, a, b, permutation)
     a, b, perm = (_load(file, model) for file in (a, b, permutation))
     groups = _symmetry(model, images)
     rows = []
@@ -166,13 +176,14 @@ def imp_barrier(
     data: str, values: Values, start: str, rounds: list[str], masks: list[str], curve: str, result
 ):
     """Interpolate between the dense model and the model of every IMP round."""
-    record, images, model = _begin(data, values)
+    record, images, model = _begin(data, values, start)
     weights, groups = _load(start, model), _symmetry(model, images)
     rows = []
     for file, mask in zip(rounds, masks, strict=True):
         end = _load(file, model)
         reached = pruning.sparsity_of(_load(mask, model))
-        where = {"method": "imp", "sparsity": round(reached, 6)}
+        status = _status(start, file)
+        where = {"method": "imp", "sparsity": round(reached, 6), "status": status}
         rows += _line(record, model, groups, images, values, weights, end, **where)
     write_rows(curve, rows, CURVE_COLUMNS)
     record.finish(result)
@@ -182,7 +193,7 @@ def landscape(
     data: str, values: Values, a: str, lth: str, permuted: str, permutation: str, grid: str, result
 ):
     """Evaluate the 0-1 loss over the plane of permuted A, permuted LTH and permuted solution."""
-    record, images, model = _begin(data, values)
+    record, images, model = _begin(data, values, a, lth, permuted, permutation)
     groups, perm = _symmetry(model, images), _load(permutation, model)
     origin, first = (symmetry.permute(groups, perm, _load(file, model)) for file in (a, lth))
     second = _load(permuted, model)
@@ -199,7 +210,7 @@ def landscape(
     names = {"origin": "dense", "first": "lth", "second": "permuted"}
     for mark, (x, y) in marks.items():
         rows.append({"x": x, "y": y, "error": error(at(x, y)), "mark": names[mark]})
-    run = {k: values.get(k) for k in IDENTITY}
+    run = {k: values.get(k) for k in IDENTITY} | {"status": record.status}
     write_rows(grid, [run | row for row in rows], PLANE_COLUMNS)
     record.finish(result)
 
@@ -213,16 +224,23 @@ def diversity(data: str, values: Values, members: dict[str, list[str]], result: 
             model.load_state_dict(_load(file, model))
             logits, labels = predict(model, images.test_batches())
             outputs.append(logits.cpu())
-        record.add(compare(torch.stack(outputs), labels.cpu()), method=method, split="test")
+        where = {"method": method, "split": "test", "status": _status(*files)}
+        record.add(compare(torch.stack(outputs), labels.cpu()), **where)
     record.finish(result)
 
 
 # -- what the stages share -------------------------------------------------------------------------
 
 
-def _begin(data: str, values: Values) -> tuple[Record, Any, torch.nn.Module]:
-    """Return a fresh record, the data set on the device, and the initialised network."""
+def _begin(
+    data: str, values: Values, *made_from: str | Path | None
+) -> tuple[Record, Any, torch.nn.Module]:
+    """Return a fresh record, the data set on the device, and the initialised network.
+
+    The run is diverged from the start if any of the files that it is made from is marked so.
+    """
     record = Record(values)
+    record.status = _status(*made_from)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = open_data(data, values["data"], device)
     torch.manual_seed(derive("init", values.get("init_seed", 0)))
@@ -241,6 +259,18 @@ def _begin(data: str, values: Values) -> tuple[Record, Any, torch.nn.Module]:
 def _checkpoint(folder: str | Path, epoch: int) -> Path:
     """Return the file of a dense run's checkpoint after ``epoch`` completed epochs."""
     return Path(folder) / f"epoch-{epoch:04d}.safetensors"
+
+
+def _status(*files: str | Path | None) -> str:
+    """Return the status of what is made from ``files``, which carry that of their run."""
+    found = {read_metadata(file).get("status") for file in files if file}
+    return DIVERGED if DIVERGED in found else COMPLETED
+
+
+def _save(record: Record, file: str | Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors that carry the status of their run to all that is made from them."""
+    record.guard()
+    save_tensors(file, tensors, {"status": record.status})
 
 
 def _load(file: str | Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -271,7 +301,8 @@ def _train(
 ) -> list[dict[str, float]]:
     """Train by the stage's part of the recipe, whatever it leaves open by the shared part.
 
-    Of data-parallel processes, only the first returns.
+    A run that is made from a diverged one is evaluated as it is. Of data-parallel processes, only
+    the first returns.
     """
     recipe = values | values["training"]
     options = {k: recipe[k] for k in _PLAN_KEYS if k in recipe}
@@ -279,9 +310,20 @@ def _train(
     seed = (*stage, values["init_seed"], values["order_seed"])
     plan = Plan(epochs=epochs, seed=seed, **options)
     print(f"{values['stage']}: {values['model']} x{values['width']:g} on {values['dataset']}")
+    if record.status == DIVERGED:
+        leave()
+        print("not trained: a run that this one is made from has diverged")
+        scores = evaluate(model, images.test_batches())
+        entry = {"epoch": 0, "train_loss": math.nan}
+        return [entry | {f"test_{name}": value for name, value in scores.items()}]
     folder = _resume_folder(state, record)
-    log = train(model, images, plan, folder, record.identity, mask, keep)
+    if place()[0] == 0:
+        record.guard = Owner(folder).check
+    # Another start than that of an interrupted run, though of equal values, begins afresh.
+    start = f"{record.identity}-{digest(model.state_dict())}-{digest(mask or {})}"
+    log = train(model, images, plan, folder, start, mask, keep, record.guard)
     leave()
+    record.status = DIVERGED if diverged(log) else COMPLETED
     return log
 
 
@@ -305,15 +347,15 @@ _PLAN_KEYS = [
 
 def _finish(record: Record, log, state: str, history: str, result: str, **more) -> None:
     """Write a training run's history and record, then forget its resume state."""
+    record.guard()
     last = log[-1]
-    status = "diverged" if diverged(log) else "completed"
     scores = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
     record.add(scores, split="test")
     record.add({"loss": last["train_loss"]}, split="train")
     write_text(history, history_rows(log))
-    record.finish(result, status, **more)
+    record.finish(result, **more)
     shutil.rmtree(state, ignore_errors=True)
-    print(f"{status}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
+    print(f"{record.status}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
 
 
 def _reset_inputs(images, values: Values) -> Callable:
@@ -345,5 +387,5 @@ def _line(record: Record, model, groups, images, values: Values, a, b, **where) 
                 for m in ("loss", "error")
             }
             record.add(barriers, split=split, **where)
-    run = {k: values.get(k) for k in IDENTITY}
+    run = {k: values.get(k) for k in IDENTITY} | {"status": record.status}
     return [run | where | row for row in rows]

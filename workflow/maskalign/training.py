@@ -73,6 +73,7 @@ def train(
     identity: str,
     mask: Mask | None = None,
     keep: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
+    guard: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = print,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return its history, one entry an epoch.
@@ -88,6 +89,7 @@ def train(
         identity: hash of what determines the run; a checkpoint of another identity is not used.
         mask: masked weights are zero in every forward pass and at the end; None trains all.
         keep: called with (completed epochs, state_dict) at the start and after every epoch.
+        guard: called before anything is written, and after every epoch; may raise to stop the run.
         log: receives one line an epoch.
 
     Returns:
@@ -112,7 +114,7 @@ def train(
     total = torch.zeros((), dtype=torch.float64, device=device)
     share = rank, _ = distributed.place()
     if rank:  # the first process has number 0
-        keep = None
+        keep, guard = None, lambda: None
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
     replica = distributed.replicate(model, data)
@@ -122,7 +124,8 @@ def train(
     if rank:
         due = math.inf
 
-    while position.epoch < plan.epochs and not diverged(position.history):
+    # The loss is the same in all processes; the test loss is known to the first alone.
+    while position.epoch < plan.epochs and math.isfinite(_last_loss(position)):
         model.train()
         began, first = time.perf_counter(), position.step
         where = plan.batch_size, plan.seed, position.epoch, position.step
@@ -149,6 +152,7 @@ def train(
             position.step += 1
             if time.monotonic() >= due and position.step < steps:
                 began_writing = time.monotonic()
+                guard()
                 _save(file, identity, model, momentum, total, position)
                 slow = time.monotonic() - began_writing > SLOW_WRITE_SECONDS
                 interval = 10 * CHECKPOINT_SECONDS if slow else CHECKPOINT_SECONDS
@@ -156,7 +160,7 @@ def train(
 
         entry = {"epoch": position.epoch + 1, "lr": rate, "train_loss": float(total) / steps}
         speed = (steps - first) * plan.batch_size / (time.perf_counter() - began)
-        last = position.epoch + 1 == plan.epochs
+        last = position.epoch + 1 == plan.epochs or diverged([entry])
         if not rank and (last or (position.epoch + 1) % plan.evaluate_every == 0):
             scores = evaluate(model, data.test_batches())
             entry |= {f"test_{name}": value for name, value in scores.items()}
@@ -164,6 +168,7 @@ def train(
         position.epoch, position.step = position.epoch + 1, 0
         total.zero_()
         log(_line(entry, plan.epochs, speed))
+        guard()
         if keep:
             keep(position.epoch, model.state_dict())
         if time.monotonic() >= due:
@@ -172,9 +177,16 @@ def train(
     return position.history
 
 
+def _last_loss(position: Position) -> float:
+    return position.history[-1]["train_loss"] if position.history else 0.0
+
+
 def diverged(history: list[dict[str, float]]) -> bool:
-    """Return whether a history ends with a loss that is not finite."""
-    return bool(history) and not math.isfinite(history[-1]["train_loss"])
+    """Return whether a history ends with a training or test loss that is not finite."""
+    if not history:
+        return False
+    # The last step can spoil the weights after the last loss was taken.
+    return not all(math.isfinite(history[-1].get(k, 0.0)) for k in ("train_loss", "test_loss"))
 
 
 def _multiply(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:

@@ -1,14 +1,20 @@
 # The study and its folders. Wildcards are limited to what the study names, so that a target
 # outside it is an unknown file and not a wrong run.
 import sys
+from pathlib import Path
 
 from maskalign import captions, selection
 from maskalign import study as studies
+from maskalign.requests import Requests
 from maskalign.schema import FOLDERS
+
+# What was measured elsewhere, and here.
+THROUGHPUT = f"{workflow.basedir}/config/throughput.csv", "results/throughput.csv"
 
 try:
     STUDY = studies.load(config, workflow.configfiles)
-except studies.StudyError as error:
+    REQUESTS = Requests(STUDY, *map(Path, THROUGHPUT))
+except ValueError as error:
     sys.exit(f"study error: {error}")
 for experiment, key in STUDY.left_out.items() if workflow.is_main_process else ():
     logger.warning(f"experiments.{experiment} is left out: its data is not given ({key})")
@@ -22,12 +28,10 @@ MODEL = f"{RUNS}/{studies.MODEL_PATH}"
 
 
 def data_of(wildcards):
-    """Return the prepared data set, or the user's own image folder."""
-    dataset = STUDY.config["datasets"][wildcards.dataset]
-    if dataset["source"] == "imagefolder":
-        return dataset["path"]
-    suffix = "" if dataset["source"] in FOLDERS else ".safetensors"
-    return f"{OUT}/data/{wildcards.dataset}{suffix}"
+    """Return the prepared data set: a tensor file, or the index of an image folder."""
+    source = STUDY.config["datasets"][wildcards.dataset]["source"]
+    suffix = "json" if source in FOLDERS else "safetensors"
+    return f"{OUT}/data/{wildcards.dataset}.{suffix}"
 
 
 def parents(stage, role, file):

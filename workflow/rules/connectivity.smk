@@ -11,6 +11,9 @@ rule interpolation:
         f"{LOGS}/{PATHS['interpolation']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("interpolation"),
+        mem_mb=REQUESTS.memory("interpolation"),
     params:
         values=STUDY.values("interpolation"),
     message:
@@ -32,6 +35,9 @@ rule imp_barrier:
         f"{LOGS}/{PATHS['imp_barrier']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("imp_barrier"),
+        mem_mb=REQUESTS.memory("imp_barrier"),
     params:
         values=STUDY.values("imp_barrier"),
     message:
@@ -54,6 +60,9 @@ rule landscape:
         f"{LOGS}/{PATHS['landscape']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("landscape"),
+        mem_mb=REQUESTS.memory("landscape"),
     params:
         values=STUDY.values("landscape"),
     message:

@@ -14,17 +14,9 @@ rule data:
         "../scripts/data.py"
 
 
-rule data_folder:
+# Files stay where they are; jobs find them by this list.
+use rule data as image_folder with:
     output:
-        directory(f"{OUT}/data/{{dataset}}"),
-    log:
-        f"{LOGS}/data/{{dataset}}.log",
-    localrule: True
-    conda:
-        "../../envs/environment.yaml"
-    params:
-        values=lambda wildcards: STUDY.data(wildcards.dataset),
+        f"{OUT}/data/{{dataset}}.json",
     message:
-        "Write {wildcards.dataset} as an image folder"
-    script:
-        "../scripts/data.py"
+        "List the images of {wildcards.dataset}"

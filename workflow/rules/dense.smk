@@ -10,6 +10,9 @@ rule dense:
         f"{LOGS}/{PATHS['dense']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("dense"),
+        mem_mb=REQUESTS.memory("dense"),
     params:
         values=STUDY.values("dense"),
         state=f"{STATE}/{PATHS['dense']}",

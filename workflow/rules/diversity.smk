@@ -12,6 +12,9 @@ rule diversity:
         f"{LOGS}/{PATHS['diversity']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("diversity"),
+        mem_mb=REQUESTS.memory("diversity"),
     params:
         values=STUDY.values("diversity"),
     message:

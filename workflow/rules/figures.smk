@@ -28,6 +28,7 @@ rule figure:
         f"{LOGS}/figures/{{figure}}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     params:

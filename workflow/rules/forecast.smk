@@ -1,8 +1,8 @@
 # What a study will cost, and the measured speeds from which that follows.
 rule forecast:
     input:
-        shipped=f"{workflow.basedir}/config/throughput.csv",
-        measured=branch(exists("results/throughput.csv"), then="results/throughput.csv"),
+        shipped=THROUGHPUT[0],
+        measured=branch(exists(THROUGHPUT[1]), then=THROUGHPUT[1]),
     output:
         csv=f"{OUT}/forecast.csv",
         markdown=report(
@@ -25,7 +25,7 @@ rule forecast:
 
 rule throughput:
     output:
-        update("results/throughput.csv"),
+        update(THROUGHPUT[1]),
     log:
         f"{LOGS}/throughput.log",
     conda:

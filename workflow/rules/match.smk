@@ -12,6 +12,9 @@ rule match:
         f"{LOGS}/{PATHS['match']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("match"),
+        mem_mb=REQUESTS.memory("match"),
     params:
         values=STUDY.values("match"),
     message:

@@ -12,6 +12,9 @@ rule imp_round:
         f"{LOGS}/{PATHS['imp_round']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("imp_round"),
+        mem_mb=REQUESTS.memory("imp_round"),
     params:
         values=STUDY.values("imp_round"),
         state=f"{STATE}/{PATHS['imp_round']}",
@@ -34,6 +37,9 @@ use rule imp_round as imp with:
         result=f"{RUNS}/{PATHS['imp']}/result.json",
     log:
         f"{LOGS}/{PATHS['imp']}.log",
+    resources:
+        runtime=REQUESTS.minutes("imp"),
+        mem_mb=REQUESTS.memory("imp"),
     params:
         values=STUDY.values("imp"),
         state=f"{STATE}/{PATHS['imp']}",

@@ -15,6 +15,9 @@ rule sparse:
         f"{LOGS}/{PATHS['sparse']}.log",
     conda:
         "../../envs/environment.yaml"
+    resources:
+        runtime=REQUESTS.minutes("sparse"),
+        mem_mb=REQUESTS.memory("sparse"),
     params:
         values=STUDY.values("sparse"),
         state=f"{STATE}/{PATHS['sparse']}",

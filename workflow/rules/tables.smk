@@ -23,6 +23,7 @@ rule table:
         f"{LOGS}/tables/{{table}}.log",
     wildcard_constraints:
         table="|".join(TABLES),
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     params:

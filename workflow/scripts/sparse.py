@@ -2,7 +2,9 @@
 
 from maskalign.job import job
 
-with job(snakemake.log[0], snakemake.threads, gpus=1):
+gpus = snakemake.params.values["processes"]
+
+with job(snakemake.log[0], snakemake.threads, gpus):
     from maskalign import stages
 
     stages.sparse(

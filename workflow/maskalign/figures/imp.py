@@ -62,10 +62,7 @@ def _widths(study: Study, s: dict[str, Any]) -> list[float]:
 def _barriers(study: Study, s: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     rows = selection.on_lines(study, s, runs).rows
     rows = rows[rows["metric"].isin(BARRIERS) & (rows["split"] == "test")]
-    rows = rows[rows["method"] == "imp"]
-    lost = selection.diverged_dense(study, s, runs)
-    ends = zip(rows["width"], rows["mask_seed"], strict=True)
-    return rows.assign(status=["diverged" if end in lost else "completed" for end in ends])
+    return rows[rows["method"] == "imp"]
 
 
 def _rounds(ax: Axes, barriers: pd.DataFrame) -> None:
@@ -94,7 +91,8 @@ def _rounds(ax: Axes, barriers: pd.DataFrame) -> None:
 
 
 def _of(s: dict[str, Any], planes: pd.DataFrame) -> pd.DataFrame:
-    """Return the plane of a selection of one width; no rows if it was not run."""
+    """Return the plane of a selection of one width; no rows if it was not run or diverged."""
+    planes = planes[planes["status"] != "diverged"]
     keys = {"dataset": s["dataset"], "model": s["model"], "width": s["widths"][0]}
     return planes[(planes[list(keys)] == pd.Series(keys)).all(axis=1)]
 

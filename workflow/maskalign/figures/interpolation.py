@@ -52,16 +52,10 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
 
 
 def _of(study: Study, s: dict, sources: Sources, metric: str) -> selection.Shown:
-    """Return the test curves of a selection; a curve with a diverged end is marked diverged."""
+    """Return the test curves of a selection."""
     part = selection.on_lines(study, s, sources.curves)
     rows = part.rows[(part.rows["split"] == "test") & (part.rows["method"] != "imp")]
-    lost = selection.diverged_dense(study, s, sources.runs)
-    ends = [
-        {(w, a), (w, b)} & lost
-        for w, a, b in zip(rows["width"], rows["mask_seed"], rows["init_seed"], strict=True)
-    ]
-    status = ["diverged" if e else "completed" for e in ends]
-    return selection.Shown(rows.assign(value=rows[metric], status=status), part.missing)
+    return selection.Shown(rows.assign(value=rows[metric]), part.missing)
 
 
 def _looks(widths: list[float]) -> dict[float, dict]:

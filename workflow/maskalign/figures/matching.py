@@ -19,7 +19,6 @@ from maskalign.matching_table import (
     accuracy_title,
     corrections,
     diverged,
-    mark_diverged,
     missing,
     numbers,
 )
@@ -91,8 +90,7 @@ def _lines(study: Study, s: selection.Selection, sources: Sources) -> pd.DataFra
     rows = selection.compared_matchings(study, s, sources.curves).rows
     rows = rows[rows["split"] == "test"]
     matching = rows["matching_method"].fillna(rows["method"])
-    rows = rows.assign(matching=matching, metric="error", value=rows["error"])
-    return mark_diverged(study, s, rows, sources.runs)
+    return rows.assign(matching=matching, metric="error", value=rows["error"])
 
 
 def _groups(found: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

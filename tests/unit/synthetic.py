@@ -8,6 +8,8 @@ from maskalign.results import COLUMNS, CURVE_COLUMNS, PLANE_COLUMNS
 from maskalign.study import IDENTITY, Study
 
 BONUS = {"dense": 4.0, "imp": 2.0, "lth": 2.0, "permuted": 0.8, "naive": 0.0}
+MADE_OF_ENDS = ("match", "interpolation", "imp_barrier")
+GROUPS = ["", ".first", ".second", ".last"]
 ENSEMBLE = ["ensemble_accuracy", "disagreement", "kl", "js"]
 
 
@@ -30,7 +32,14 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
             add("test", "loss", 1 - accuracy / 100)
             add("train", "loss", 0.9 - accuracy / 100)
         elif run["stage"] == "match":
-            add("train", "matched_correlation", draw.uniform(0.4, 0.6))
+            unpermuted = {"method": "naive", "matching_epoch": None, "matching_method": None}
+            for where in [{}, unpermuted] if run["parents"]["beside"] else [{}]:
+                add("train", "matched_correlation", draw.uniform(0.4, 0.6), **where)
+                add("train", "weight_similarity", draw.uniform(0.2, 0.4), **where)
+            for group in GROUPS if run["parents"]["beside"] else []:
+                add("train", f"agreement{group}", draw.uniform(0.1, 0.9))
+                if group:
+                    add("train", f"channels{group}", 8)
         elif run["stage"] == "diversity":
             for method in BONUS:
                 for metric in ENSEMBLE:
@@ -92,8 +101,8 @@ def _accuracy(run: dict, draw: np.random.Generator) -> float:
 
 
 def _status(run: dict, diverged: tuple[str, ...]) -> str:
-    """Return the status of a run; a line has that of its ends."""
-    ends = run["parents"].values() if run["stage"] in ("interpolation", "imp_barrier") else ()
+    """Return the status of a run; a line or a matching has that of its ends."""
+    ends = run["parents"].values() if run["stage"] in MADE_OF_ENDS else ()
     lost = {run["path"], *(end for end in ends if isinstance(end, str))} & {*diverged}
     return "diverged" if lost else "completed"
 
@@ -106,7 +115,11 @@ def _lines(study: Study, run: dict) -> list[tuple[dict, float]]:
     """Return what names each line of a run beside its identity, and the height of its barrier."""
     if run["stage"] == "interpolation":
         wide = 1 + math.log2(run["width"])
-        return [({"method": "naive"}, 1.0), ({"method": "permuted"}, 0.6 / wide)]
+        heights = {"naive": 1.0, "permuted": 0.6 / wide}
+        how = {"naive": None, "permuted": run["matching_method"]}
+        return [
+            ({"method": m, "matching_method": how[m]}, heights[m]) for m in run["values"]["lines"]
+        ]
     rounds = [study.run(path) for path in run["parents"]["rounds"]]
     return [
         ({"method": "imp", "sparsity": round(r["sparsity"], 6)}, 0.1 * (i + 1) / len(rounds))

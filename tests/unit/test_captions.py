@@ -72,6 +72,18 @@ def test_numbers_are_those_of_the_paper(name, number):
     assert captions.number(name) == number
 
 
+def test_what_the_paper_does_not_have_is_an_extra(demo):
+    """By its number, or by its kind under any number."""
+    shown = demo["artefacts"]["tables"]["table_17"]["shows"]
+    demo["artefacts"]["tables"] |= {"table_05": {"kind": "matching", "shows": shown}}
+    demo["artefacts"]["tables"] |= {"table_18": {"kind": "accuracy", "shows": shown}}
+    study = Study(demo)
+    for kind, name in (("tables", "table_05"), ("tables", "table_18"), ("figures", "figure_13")):
+        text = captions.about(study, kind, name)
+        assert text.endswith("An extra: the paper has nothing of the kind.")
+    assert "An extra" not in captions.about(study, "tables", "table_16")
+
+
 def test_table_16_is_in_the_rebuttal(demo):
     shown = {"dataset": "digits", "model": "resnet20", "widths": [1]}
     assert "of the rebuttal shows" in captions.in_paper(Study(demo), "table_16", [shown])

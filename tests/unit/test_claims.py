@@ -100,6 +100,7 @@ def test_the_mean_is_the_mean_of_pair_means(study):
     row = verdicts.judge(study, runs)
     row = row[(row.scope == "mnist, vgg11") & (row.claim == "permuted_beats_naive")].iloc[0]
     chosen = runs[(runs.model == "vgg11") & (runs.metric == "accuracy") & (runs.rewind_epoch > 0)]
+    chosen = chosen[chosen.matching_method != "weights"]
     means = chosen.groupby(["mask_seed", "method"]).value.mean().unstack()
     assert row["mean"] == pytest.approx((means["permuted"] - means["naive"]).mean())
     assert row.n == 2

@@ -143,12 +143,13 @@ def test_what_is_made_from_a_diverged_run_is_diverged(run):
         a=a / "model.safetensors",
         b=b / "model.safetensors",
         b_checkpoints=b / "checkpoints",
+        beside=None,
     )
     assert matched["status"] == "diverged"
     line, folder = run(
         "interpolation",
         "line",
-        values=values("interpolation", **how),
+        values=values("interpolation", lines=["naive"], matching_method="activations", **how),
         a=a / "model.safetensors",
         b=b / "model.safetensors",
         permutation=match / "permutation.safetensors",

@@ -129,6 +129,58 @@ def test_imp_barriers_are_those_of_the_rounds(demo):
     assert set(marks.mark) >= {"dense", "lth", "permuted"}
 
 
+def test_both_ways_of_matching_are_drawn_beside_each_other(demo):
+    study = Study(demo)
+    drawing = figures.build(study, "figure_13", sources(study))
+    data, table = drawing.data, tables.build(study, "table_17", synthetic.runs(study)).cells
+    lines = data[data.panel == "a"]
+    assert set(lines.matching) == {"naive", "activations", "weights"}
+    assert len(lines) == 2 * 3 * 2 * 9  # models, ways, before and after correction, points
+    groups = data[data.panel == "b"]
+    of_model = groups.groupby("model").group.agg(list).to_dict()
+    assert of_model == {m: ["first", "second", "last"] for m in ("resnet20", "vgg11")}
+    assert set(groups.chance) == {1 / 8}
+    accuracies = data[data.panel == "c"]
+    keys = ["model", "matching", "sparsity", "rewind_epoch"]
+    both = accuracies.merge(table[table.metric == "accuracy"], on=keys, suffixes=("", "_table"))
+    assert len(both) == len(accuracies) == 4 + 2 * 4
+    assert (both["mean"] == both["mean_table"]).all()
+    assert set(data.n) == {2}
+    assert "An extra: the paper has nothing of the kind." in drawing.caption
+
+
+def test_single_pairs_and_several_data_sets_are_drawn(demo):
+    for name in ("cifar10", "vgg11", "cifar100"):
+        demo["experiments"][name]["pairs"] = 1
+    demo["experiments"]["cifar100"]["matching_comparison"] = {"widths": [1, 4], "rewind_epoch": 4}
+    shown = {"dataset": "mnist-pairs", "model": "resnet20-100"}
+    demo["artefacts"]["figures"]["figure_13"]["shows"].append(shown)
+    study = Study(demo)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing = figures.build(study, "figure_13", sources(study))
+        drawing.figure.draw_without_rendering()
+    assert len(drawing.figure.axes) == 4 * 3
+    assert "(a) MNIST pairs 12x12, ResNet8 ×4: A to B" in [
+        t.get_text() for t in texts(drawing.figure)
+    ]
+    assert "a single pair (n = 1)" in drawing.caption
+
+
+def test_what_is_matched_the_other_way_is_drawn_in_no_other_figure(demo):
+    study = Study(demo)
+    runs, curves, planes = synthetic.runs(study), synthetic.curves(study), synthetic.planes(study)
+    other = [rows.copy() for rows in (runs, curves)]
+    for rows, columns in zip(other, ("value", ["loss", "error"]), strict=True):
+        rows.loc[rows.matching_method == "weights", columns] += 1000
+    for name in NAMES:
+        drawn = [
+            figures.build(study, name, figures.Sources(*rows, planes)).data
+            for rows in ((runs, curves), other)
+        ]
+        assert drawn[0].equals(drawn[1]) == (name != "figure_13"), name
+
+
 def test_toy_draws_lth_only_where_asked(demo):
     study = Study(demo)
     first = figures.build(study, "figure_01", figures.Sources()).data
@@ -156,6 +208,10 @@ def test_sources_are_the_runs_that_are_shown_and_no_others(demo):
     lines = needed("figures", "figure_03")
     assert {run["stage"] for run in lines["curves"]} == {"interpolation"}
     assert set(lines) == {"curves"}
+    assert {run["matching_method"] for run in lines["curves"]} == {"activations"}
+    both = needed("figures", "figure_13")
+    assert {run["matching_method"] for run in both["curves"]} == {"activations", "weights"}
+    assert {run["stage"] for run in both["runs"]} == {"match", "interpolation", "sparse"}
     panels = needed("figures", "figure_04")
     assert [run["stage"] for run in panels["planes"]] == ["landscape"]
     assert {run["stage"] for run in panels["runs"]} == {"imp_barrier"}

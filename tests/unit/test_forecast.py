@@ -88,7 +88,7 @@ def test_what_was_not_measured_is_said_and_not_guessed(study):
 def test_sharing_saves_dense_models_and_chains(demo):
     """Two sparsities: two dense models and both chains are trained again in the released plan."""
     only = demo["experiments"]["vgg11"] | {"pairs": 1, "methods": ["naive"], "rewind_epochs": [0]}
-    only.pop("interpolation")
+    del only["interpolation"], only["matching_comparison"]
     demo["experiments"] = {"vgg11": only}
     demo["artefacts"] = {"tables": {}, "figures": {}}
     study = Study(demo)

@@ -7,8 +7,17 @@ import pytest
 import torch
 from maskalign import matching, models
 from maskalign.graph import derive
-from maskalign.matching import Correlation, match_activations, match_weights, solve
-from maskalign.symmetry import permute, shuffled
+from maskalign.matching import (
+    Correlation,
+    agreement,
+    correlate,
+    match_activations,
+    match_weights,
+    matched_correlation,
+    solve,
+    weight_similarity,
+)
+from maskalign.symmetry import identity, permute, shuffled
 from nets import MLP, PreActivation, randomise
 
 IMAGE = torch.zeros(2, 3, 16, 16, dtype=torch.double)
@@ -54,7 +63,9 @@ def test_a_shuffled_copy_is_recovered(pair, which, monkeypatch):
     perms = shuffled(symmetry, torch.Generator().manual_seed(5))
     copied = copy.deepcopy(a)
     copied.load_state_dict(permute(symmetry, perms, a.state_dict()))
-    found, scores = match_activations(symmetry, a, copied, batches(), which)
+    correlations = correlate(symmetry, a, copied, batches(), which)
+    found = match_activations(correlations)
+    scores = matched_correlation(correlations, found)
     stds = spread(symmetry, copied, which)
     images = torch.cat(batches())
     ours, theirs = (symmetry.tapped(net, which)(images) for net in (a, copied))
@@ -83,10 +94,80 @@ def test_weight_matching_recovers_a_shuffled_copy(pair):
     assert all(close)
 
 
+def test_matching_weights_never_lowers_what_it_raises(pair):
+    """The similarity rises from sweep to sweep, and the function of the permuted net stays."""
+    symmetry, a, b = pair
+    states = a.state_dict(), b.state_dict()
+    reached = [weight_similarity(symmetry, identity(symmetry), *states)]
+    for sweeps in (1, 2, 3, 100):
+        perms = match_weights(symmetry, *states, torch.Generator().manual_seed(3), sweeps)
+        assert all(p.sort().values.equal(torch.arange(len(p))) for p in perms.values())
+        reached.append(weight_similarity(symmetry, perms, *states))
+    assert reached == sorted(reached)
+    assert reached[-1] > reached[0]
+    moved = copy.deepcopy(a)
+    moved.load_state_dict(permute(symmetry, perms, a.state_dict()))
+    (images, *_) = batches()
+    assert torch.allclose(moved(images), a(images))
+
+
+def test_the_shuffle_of_a_copy_has_similarity_one(pair):
+    symmetry, a, _ = pair
+    perms = shuffled(symmetry, torch.Generator().manual_seed(5))
+    copied = permute(symmetry, perms, a.state_dict())
+    assert weight_similarity(symmetry, perms, a.state_dict(), copied) == pytest.approx(1)
+    assert weight_similarity(symmetry, identity(symmetry), a.state_dict(), copied) < 0.9
+
+
+def test_similarity_counts_no_statistics_and_no_scale(pair):
+    symmetry, a, b = pair
+    perms = shuffled(symmetry, torch.Generator().manual_seed(5))
+    before = weight_similarity(symmetry, perms, a.state_dict(), b.state_dict())
+    scaled = {
+        k: v + 5 if "running" in k else 3 * v if v.is_floating_point() else v
+        for k, v in b.state_dict().items()
+    }
+    after = weight_similarity(symmetry, perms, a.state_dict(), scaled)
+    assert after == pytest.approx(before)
+
+
+def test_agreement_counts_only_channels_that_activations_can_match():
+    """Channel 1 of B and channel 0 of A are constant: their places are left to chance."""
+    score = torch.tensor(
+        [[0.0, 0.9, 0.1, 0.1], [0, 0, 0, 0], [0, 0.1, 0.8, 0.1], [0, 0.1, 0.1, 0.7]]
+    )
+    activations = {"layer": torch.tensor([1, 0, 2, 3])}
+    for weights, alike in (([1, 0, 2, 3], 3), ([1, 2, 0, 3], 2), ([0, 1, 3, 2], 0)):
+        found = agreement({"layer": [score]}, activations, {"layer": torch.tensor(weights)})
+        assert found == {"layer": (alike, 3, 4)}
+    # A live channel of B that is left with the constant channel of A is not compared either.
+    left = {"layer": torch.tensor([1, 2, 0, 3])}
+    assert agreement({"layer": [score]}, left, left) == {"layer": (2, 2, 4)}
+    # With several measuring points a channel counts if it varies at any of them.
+    both = {"layer": [score, torch.full((4, 4), 0.2)]}
+    assert agreement(both, activations, activations) == {"layer": (4, 4, 4)}
+
+
+def test_a_copy_is_matched_alike_by_both_methods():
+    a = randomise(models.ResNet20(10, blocks=(1, 1, 1), channels=6), 1)
+    symmetry = derive(a, IMAGE)
+    perms = shuffled(symmetry, torch.Generator().manual_seed(5))
+    copied = copy.deepcopy(a)
+    copied.load_state_dict(permute(symmetry, perms, a.state_dict()))
+    correlations = correlate(symmetry, a, copied, batches())
+    activations = match_activations(correlations)
+    generator = torch.Generator().manual_seed(0)
+    weights = match_weights(symmetry, a.state_dict(), copied.state_dict(), generator)
+    counts = agreement(correlations, activations, weights).values()
+    alike, compared, _ = (sum(c) for c in zip(*counts, strict=True))
+    assert compared > sum(g.size for g in symmetry.groups) / 2
+    assert alike / compared > 0.9
+
+
 def test_one_joint_pass_equals_matching_layer_by_layer(pair):
     """The textbook procedure: match a group, permute A by it, run again, match the next."""
     symmetry, a, b = pair
-    joint, _ = match_activations(symmetry, a, b, batches())
+    joint = match_activations(correlate(symmetry, a, b, batches()))
     dead_a, dead_b = (spread(symmetry, net) for net in (a, b))
     current = copy.deepcopy(a)
     images = torch.cat(batches())
@@ -148,7 +229,7 @@ def test_matching_leaves_both_networks_as_they_are(pair):
     a.train()
     before = [copy.deepcopy(net.state_dict()) for net in (a, b)]
     hooks = [len(m._forward_hooks) for net in (a, b) for m in net.modules()]
-    match_activations(symmetry, a, b, batches(count=1))
+    correlate(symmetry, a, b, batches(count=1))
     for net, old in zip((a, b), before, strict=True):
         assert all(torch.equal(v, old[k]) for k, v in net.state_dict().items())
     assert hooks == [len(m._forward_hooks) for net in (a, b) for m in net.modules()]
@@ -159,13 +240,13 @@ def test_matching_leaves_both_networks_as_they_are(pair):
 def test_matching_on_nothing_is_refused():
     model = models.VGG11(3, plan=(6, "M"), image_size=16).double()
     with pytest.raises(ValueError, match="nothing to match on"):
-        match_activations(derive(model, IMAGE), model, model, [])
+        correlate(derive(model, IMAGE), model, model, [])
 
 
 def test_a_network_without_hidden_channels_is_refused():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)).double()
     with pytest.raises(ValueError, match="no hidden channels"):
-        match_activations(derive(model, IMAGE), model, model, batches())
+        correlate(derive(model, IMAGE), model, model, batches())
 
 
 def test_diverged_weights_are_still_assigned():
@@ -173,6 +254,13 @@ def test_diverged_weights_are_still_assigned():
     score[0, 2] = 1.0
     assert solve(score)[0] == 2
     assert sorted(solve(score).tolist()) == [0, 1, 2]
+    nets = [randomise(models.VGG11(3, plan=(6, "M"), image_size=16), seed) for seed in (1, 2)]
+    symmetry = derive(nets[0], IMAGE)
+    states = [net.state_dict() for net in nets]
+    states[0]["features.0.weight"].fill_(float("nan"))
+    perms = match_weights(symmetry, *states, torch.Generator().manual_seed(0))
+    assert all(p.sort().values.equal(torch.arange(len(p))) for p in perms.values())
+    assert np.isnan(weight_similarity(symmetry, perms, *states))
 
 
 @pytest.mark.parametrize("constant", [0.1, 1 / 3, -123.456])
@@ -203,5 +291,5 @@ def test_matching_measures_where_it_is_told():
     expected = {which: solve(score).tolist() for which, score in scores.items()}
     assert len({tuple(perm) for perm in expected.values()}) == 3
     for which, perm in expected.items():
-        found, _ = match_activations(symmetry, *nets, batches(), which)
+        found = match_activations(correlate(symmetry, *nets, batches(), which))
         assert found[stem.name].tolist() == perm

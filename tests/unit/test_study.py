@@ -71,6 +71,22 @@ BAD = [
         [9],
         "experiments.cifar10.early_matching.matching_epochs: 9 is not allowed, must be at most 8",
     ),
+    (
+        f"{E}/matching_comparison/rewind_epoch",
+        8,
+        "experiments.cifar10.matching_comparison.rewind_epoch: 8 is not allowed, must be at most 7",
+    ),
+    (
+        f"{E}/matching_comparison/rewind_epoch",
+        2,
+        "experiments.cifar10.matching_comparison.rewind_epoch: no checkpoint is kept at epoch 2",
+    ),
+    (
+        f"{E}/matching_comparison",
+        {"widths": [1]},
+        "experiments.cifar10.matching_comparison: key 'rewind_epoch' is missing",
+    ),
+    (f"{T}/matching", {"method": "graph"}, "training.resnet20.matching.method: 'graph' is not"),
     (f"{E}/diversity/members", 1, "experiments.cifar10.diversity.members: 1 is not allowed"),
     (f"{T}/dense/epochs", 0, "training.resnet20.dense.epochs: 0 is not allowed, must be at least"),
     (f"{T}/dense/lr", "high", "training.resnet20.dense.lr: 'high' is not allowed, must be number"),
@@ -134,6 +150,55 @@ def test_same_runs_with_other_values_are_refused(demo):
         Study(demo)
 
 
+def test_one_model_is_matched_one_way(demo):
+    """Tables show a model's permuted runs without saying how they were matched."""
+    demo["training"]["other"] = demo["training"]["resnet20"] | {"matching": {"method": "weights"}}
+    demo["experiments"]["again"] = demo["experiments"]["svhn"] | {"training": "other"}
+    line = (
+        r"training\.other\.matching\.method: weights is not allowed, as experiments\.svhn matches "
+        "resnet20 on digits by activations; use matching_comparison"
+    )
+    with pytest.raises(StudyError, match=line):
+        Study(demo)
+
+
+@pytest.mark.parametrize(("own", "other"), [("activations", "weights"), ("weights", "activations")])
+def test_both_ways_of_matching_have_runs_of_their_own(demo, own, other):
+    put(demo, "training/vgg11/matching", {"method": own})
+    study = Study(demo)
+    runs = study.runs[study.runs.model == "vgg11"]
+    of = {how: runs[runs.matching_method == how] for how in (own, other)}
+    compared = of[other]
+    # Two pairs, and both sparsities of the experiment at the one rewind epoch.
+    assert compared.stage.value_counts().to_dict() == {"match": 2, "interpolation": 2, "sparse": 4}
+    assert set(compared[compared.stage == "sparse"].rewind_epoch) == {5}
+    for how, mine in of.items():
+        for run in mine.to_dict("records"):
+            assert run["values"]["matching"]["method"] == how
+            if run["stage"] == "match":
+                beside = f"paper/mnist/vgg11-x1/match/{own}/mask-{run['mask_seed']:g}"
+                assert str(run["parents"]["beside"] or beside).startswith(beside)
+                assert bool(run["parents"]["beside"]) == (how == other)
+            else:
+                assert study.run(run["parents"]["match"])["matching_method"] == how
+            if run["stage"] == "interpolation":
+                assert run["values"]["lines"] == ["naive", "permuted"][how == other :]
+    unpermuted = runs[runs.method.isin(["dense", "imp", "lth", "naive"])]
+    assert unpermuted.matching_method.isna().all()
+
+
+def test_a_comparison_changes_no_other_run(demo):
+    def values(config):
+        return {r["path"]: r["values"] for r in Study(config).runs.to_dict("records")}
+
+    whole = values(demo)
+    for e in demo["experiments"].values():
+        e.pop("matching_comparison", None)
+    without = values(demo)
+    assert without.items() <= whole.items()
+    assert all("weights" in path for path in whole.keys() - without.keys())
+
+
 def test_loading_leaves_the_configuration_as_it_was(demo):
     before = json.dumps(demo)
     load(demo)
@@ -148,7 +213,7 @@ def test_numbers_written_as_text_are_read(demo):
     put(demo, "datasets/mnist/flip", "true")
     put(demo, f"{E}/rewind_epochs", ["0"])
     put(demo, "datasets/mnist/title", "10")
-    for part in ("diversity", "landscape", "early_matching"):
+    for part in ("diversity", "landscape", "early_matching", "matching_comparison"):
         for name in ("cifar10", "cifar100"):
             demo["experiments"][name].pop(part, None)
     for name in ("cifar100", "svhn"):
@@ -271,7 +336,7 @@ def test_b_depends_neither_on_a_nor_on_the_sparsity(demo):
 def test_pairs_share_no_model(demo):
     study = Study(demo)
     runs = study.runs[(study.runs.stage == "interpolation") & (study.runs.width == 1)]
-    for _, group in runs.groupby(["dataset", "model"]):
+    for _, group in runs.groupby(["dataset", "model", "matching_method"]):
         seeds = [*group.mask_seed, *group.init_seed]
         assert len(seeds) == len(set(seeds))
 

@@ -7,11 +7,13 @@ import warnings
 import pandas as pd
 import pytest
 import synthetic
-from maskalign import formats, tables
+from maskalign import formats, tables, verdicts
 from maskalign.study import Study
 
 DENSE = "paper/mnist/resnet20-x1/dense/init-{}"
-SPARSE = "paper/mnist/resnet20-x1/{}/sparsity-0.9/mask-{}_init-{}_order-0_rewind-4_match-{}".format
+SPARSE = (
+    "paper/mnist/resnet20-x1/{}/sparsity-0.9/mask-{}_init-{}_order-0_rewind-4_match-activations-{}"
+).format
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def written(table, tmp_path):
     return [(tmp_path / f"table.{kind}").read_text() for kind in writers]
 
 
-@pytest.mark.parametrize("number", range(1, 17))
+@pytest.mark.parametrize("number", range(1, 18))
 def test_every_table_of_the_demo_is_written(demo, number, tmp_path):
     study = Study(demo)
     table = tables.build(study, f"table_{number:02}", synthetic.runs(study))
@@ -74,7 +76,10 @@ def test_means_are_those_of_the_independent_pairs(demo, name):
             == (row.method, row.sparsity, row.rewind_epoch)
             and (hit.mask_seed, hit.init_seed)
             in ([(0, 0), (2, 2)] if row.method == "lth" else [(0, 1), (2, 3)])
-            and (row.method != "permuted" or hit.matching_epoch == last)
+            and (
+                row.method != "permuted"
+                or (hit.matching_epoch, hit.matching_method) == (last, "activations")
+            )
         ]
         assert len(values) == row.n == 2
         assert row.mean == pytest.approx(statistics.mean(values))
@@ -193,6 +198,98 @@ def test_hyperparameters_are_those_of_the_runs(demo):
     assert float(found["weight_decay"]) == values["weight_decay"]
     table = tables.build(study, "table_04")
     assert set(table.cells.name) >= {"train_epochs_per_prune", "pruning_lr", "fraction"}
+
+
+def test_what_is_matched_the_other_way_enters_no_other_table_and_no_claim(demo):
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    other = runs.copy()
+    other.loc[other.matching_method == "weights", "value"] += 1000
+    for name in demo["artefacts"]["tables"]:
+        cells = [tables.build(study, name, rows).cells for rows in (runs, other)]
+        assert cells[0].equals(cells[1]) == (name != "table_17"), name
+    assert verdicts.judge(study, runs).equals(verdicts.judge(study, other))
+
+
+def test_a_recipe_that_matches_weights_is_shown_by_its_own_runs(demo):
+    """Then activations are the other way, and what they give enters no table but the extra."""
+    demo["training"]["vgg11"]["matching"] = {"method": "weights"}
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    cells = tables.build(study, "table_09", runs).cells
+    mean = cells[(cells.method == "permuted") & (cells.rewind_epoch == 5)].set_index("sparsity")
+    chosen = runs[(runs.metric == "accuracy") & (runs.matching_method == "weights")]
+    chosen = chosen[(chosen.model == "vgg11") & (chosen.rewind_epoch == 5)]
+    assert mean["mean"].to_dict() == pytest.approx(
+        chosen.groupby("sparsity").value.mean().to_dict()
+    )
+    both = tables.build(study, "table_17", runs).cells
+    assert set(both[both.model == "vgg11"].matching) == {"naive", "activations", "weights", "lth"}
+
+
+def test_both_ways_of_matching_are_beside_each_other(demo, tmp_path):
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    table = tables.build(study, "table_17", runs)
+    pairs = runs[runs.mask_seed.isin([0, 2]) & (runs.dataset == "mnist") & (runs.width == 1)]
+    for model, metric, corrected in (
+        ("vgg11", "error_barrier_repair", "corrected_barrier"),
+        ("resnet20", "error_barrier_none", "barrier"),
+    ):
+        lines = pairs[(pairs.model == model) & (pairs.metric == metric) & (pairs.split == "test")]
+        for how in ("activations", "weights"):
+            values = lines[lines.matching_method == how].value
+            found = cell(table, model=model, metric=corrected, matching=how)
+            assert len(values) == found["n"] == 2
+            assert found["mean"] == pytest.approx(values.mean())
+        naive = lines[lines.method == "naive"].value
+        assert len(naive) == 2
+        found = cell(table, model=model, metric=corrected, matching="naive")
+        assert found["mean"] == pytest.approx(naive.mean())
+    where = {"model": "vgg11", "metric": "accuracy", "sparsity": 0.9}
+    for how, method in (("activations", "permuted"), ("weights", "permuted"), ("lth", "lth")):
+        sparse = pairs[(pairs.model == "vgg11") & (pairs.metric == "accuracy")]
+        sparse = sparse[(sparse.method == method) & (sparse.sparsity == 0.9)]
+        sparse = sparse[(sparse.rewind_epoch == 5) & (sparse.order_seed == 0)]
+        if method == "permuted":
+            sparse = sparse[sparse.matching_method == how]
+        found = cell(table, matching=how, **where)
+        assert found["n"] == len(sparse) == 2
+        assert found["mean"] == pytest.approx(sparse.value.mean())
+    ways = ["none (naive)", "activations", "weights", "none (LTH)"]
+    models = [f"{model} ×1 / MNIST 14x14" for model in ("ResNet8", "VGG5")]
+    assert list(table.layout.index) == [(model, way) for model in models for way in ways]
+    agreed = table.cells[table.cells.metric == "agreement"]
+    assert agreed.matching.tolist() == ["weights", "weights"]
+    markdown = written(table, tmp_path)[1]
+    assert "An extra: the paper has nothing of the kind." in markdown
+    assert "of the paper shows" not in markdown
+
+
+def test_diverged_models_and_runs_enter_no_comparison(demo):
+    study = Study(demo)
+    lost = ("paper/mnist/vgg11-x1/dense/init-3",)
+    cells = tables.build(study, "table_17", synthetic.runs(study, lost)).cells
+    cells = cells[cells.model == "vgg11"]
+    of_ends = cells[cells.metric != "accuracy"]
+    assert set(of_ends.n) == set(of_ends.diverged) == {1}
+    assert set(cells[cells.metric == "accuracy"].n) == {2}
+    path = "permuted/sparsity-0.9/mask-0_init-1_order-0_rewind-5_match-weights-10"
+    table = tables.build(
+        study, "table_17", synthetic.runs(study, (f"paper/mnist/vgg11-x1/{path}",))
+    )
+    found = cell(table, model="vgg11", metric="accuracy", matching="weights", sparsity=0.9)
+    assert (found["n"], found["diverged"]) == (1, 1)
+    assert "1 diverged run left out" in table.caption
+
+
+def test_a_comparison_that_was_not_run_is_said_to_be_missing(demo):
+    for experiment in demo["experiments"].values():
+        experiment.pop("matching_comparison", None)
+    study = Study(demo)
+    table = tables.build(study, "table_17", synthetic.runs(study))
+    assert table.cells.empty
+    assert "was run at this scale" in table.caption
 
 
 def test_pairs_begin_at_the_first_pair(demo):

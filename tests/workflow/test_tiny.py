@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 from maskalign import cost, figures, forecast, formats, tables
 from maskalign.checkpoint import load_tensors
+from maskalign.identity import IDENTITY
 from maskalign.study import Study
 
 TINY = ROOT / "tests/workflow/tiny.yaml"
@@ -131,6 +132,51 @@ def test_sparse_solutions_have_the_sparsity_and_the_mask_to_the_bit(tiny, study)
 def test_early_matching_uses_another_permutation_file(tiny, study):
     matched = study.runs[(study.runs.stage == "match") & (study.runs.model == "resnet20")]
     assert sorted(set(matched.matching_epoch)) == [1, 2]
+
+
+def test_both_ways_of_matching_give_permutations_and_are_compared(tiny, study):
+    runs = tiny / "results/tiny/runs"
+    matched = study.runs[(study.runs.stage == "match") & (study.runs.model == "resnet20")]
+    last = matched[(matched.matching_epoch == 2) & (matched.init_seed == matched.mask_seed + 1)]
+    assert sorted(last.matching_method) == ["activations"] * 2 + ["weights"] * 2
+    found, scores = {}, {}
+    for run in last.to_dict("records"):
+        perms, _ = load_tensors(runs / run["path"] / "permutation.safetensors")
+        for perm in perms.values():
+            assert perm.sort().values.equal(torch.arange(len(perm)))
+        metrics = json.loads((runs / run["path"] / "result.json").read_text())["metrics"]
+        own = {m["metric"]: m["value"] for m in metrics if m.get("method") is None}
+        key = run["matching_method"], run["mask_seed"]
+        found[key], scores[key] = perms, own
+        # Each way, started from no permutation, ends above it by its own measure.
+        raised = {"activations": "matched_correlation", "weights": "weight_similarity"}[key[0]]
+        if key[0] == "weights":
+            (before,) = (
+                m["value"] for m in metrics if (m["metric"], m.get("method")) == (raised, "naive")
+            )
+            assert own[raised] > before
+            groups = {m.removeprefix("agreement.") for m in own if m.startswith("agreement.")}
+            assert groups <= perms.keys()
+            assert all(own[f"channels.{g}"] == len(perms[g]) for g in groups)
+            assert 0 <= own["agreement"] <= 1
+        else:
+            assert "agreement" not in own
+    for seed in (0, 2):
+        activations, weights = found["activations", seed], found["weights", seed]
+        assert activations.keys() == weights.keys()
+        assert any(not activations[k].equal(weights[k]) for k in activations)
+        correlation = "matched_correlation"
+        assert scores["activations", seed][correlation] >= scores["weights", seed][correlation]
+
+
+def test_a_line_between_unpermuted_models_is_in_the_results_once(tiny):
+    curves = pd.read_csv(tiny / "results/tiny/connectivity.csv")
+    lines = curves[(curves.model == "resnet20") & curves.method.isin(["naive", "permuted"])]
+    assert not lines.duplicated([*IDENTITY, "alpha", "correction", "split"]).any()
+    assert lines[lines.method == "naive"].matching_method.isna().all()
+    permuted = lines[lines.method == "permuted"].groupby("mask_seed").matching_method
+    assert all(set(part) == {"activations", "weights"} for _, part in permuted)
+    assert set(lines[lines.method == "naive"].mask_seed) == {0, 2}
 
 
 def test_masks_of_a_chain_are_nested(tiny, study):

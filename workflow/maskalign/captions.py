@@ -33,7 +33,11 @@ KINDS = {
     "imp": "iterative magnitude pruning and the loss landscape",
     "rewind": "test accuracy against the rewind epoch",
     "sparsity": "test accuracy against the sparsity",
+    "matching": "matching by activations and by weights",
 }
+# What the paper has: its last table and figure. A kind beyond it is an extra by any name.
+LAST = {"table": 16, "figure": 12}
+EXTRAS = ["matching"]
 TIMES = "\u00d7"
 NOT_RUN = "not run at this scale"
 NOT_GIVEN = "not run: the data was not given"
@@ -100,7 +104,9 @@ def conditions(study: Study, selections: list[Selection]) -> str:
 
 
 def in_paper(study: Study, name: str, selections: Iterable[Selection]) -> str:
-    """Return a sentence that says what the paper shows in this place."""
+    """Return a sentence that says what the paper shows in this place, if anything."""
+    if is_extra(study, name):
+        return "An extra: the paper has nothing of the kind."
     source = "rebuttal" if name in REBUTTAL else "paper"
     shown = []
     for s in selections:
@@ -111,6 +117,13 @@ def in_paper(study: Study, name: str, selections: Iterable[Selection]) -> str:
     if not shown:
         return f"Corresponds to {number(name)} of the {source}."
     return f"{number(name)} of the {source} shows {_and(shown)}."
+
+
+def is_extra(study: Study, name: str) -> bool:
+    """Return whether an artefact is beyond the paper, by its number or its kind."""
+    part, digits = name.split("_")[:2]
+    entry = study.config["artefacts"][f"{part}s"][name]
+    return int(digits) > LAST[part] or entry["kind"] in EXTRAS
 
 
 def about(study: Study, kind: str, name: str) -> str:

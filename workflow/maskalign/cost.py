@@ -74,8 +74,7 @@ def of(run: Run, counts: tuple[int, int]) -> Cost:
         )
     if run["stage"] == "match":
         how = values["matching"]
-        used = min(how["images"] or train, train) if how["method"] == "activations" else 0
-        return Cost(evaluated=2 * used)
+        return Cost(evaluated=2 * min(how["images"] or train, train))
     if run["stage"] == "diversity":
         return Cost(evaluated=test * sum(map(len, run["parents"].values())))
     how = values["connectivity"]
@@ -84,8 +83,8 @@ def of(run: Run, counts: tuple[int, int]) -> Cost:
         return Cost(evaluated=(how["grid"] ** 2 + 3) * (reset + test))
     # At each point both splits, before and after a correction that passes over the images once.
     point = 2 * (min(how["train_images"] or train, train) + test) + reset
-    lines = 2 if run["stage"] == "interpolation" else len(run["parents"]["rounds"])
-    return Cost(evaluated=lines * how["points"] * point)
+    lines = values["lines"] if run["stage"] == "interpolation" else run["parents"]["rounds"]
+    return Cost(evaluated=len(lines) * how["points"] * point)
 
 
 def setting(values: dict[str, Any]) -> dict[str, str]:

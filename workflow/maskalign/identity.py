@@ -17,6 +17,7 @@ IDENTITY = [
     "method",
     "rewind_epoch",
     "matching_epoch",
+    "matching_method",
 ]
 
 

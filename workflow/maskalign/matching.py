@@ -1,17 +1,30 @@
 """Finding the permutation that aligns network A to network B (paper, section 3; SPEC, method 3).
 
+The paper matches by activations. Matching by weights is beyond the paper.
+
 Reordering hidden channels only reorders activations, so one joint forward pass over the images
 gathers the correlations of all groups at once; matching layer by layer finds the same.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from maskalign.symmetry import Permutations, Symmetry
+from maskalign.symmetry import Group, Permutations, Place, Symmetry, identity, permute
 
 EPSILON = 1e-4  # in cov / (std_A std_B + epsilon), as published
+
+Correlations = dict[str, list[Tensor]]  # by group, one [C of B, C of A] a measuring point
+
+
+class Agreement(NamedTuple):
+    """Of a group's channels: assigned alike, compared, and all."""
+
+    alike: int
+    compared: int
+    channels: int
 
 
 class Correlation:
@@ -68,20 +81,22 @@ def solve(score: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def match_activations(
+def correlate(
     symmetry: Symmetry, a: nn.Module, b: nn.Module, batches: Iterable[Tensor], which: str = "last"
-) -> tuple[Permutations, dict[str, float]]:
-    """Match A to B by the correlation of their activations, all groups in one pass.
+) -> Correlations:
+    """Correlate the activations of A and B, all groups in one pass.
 
     Args:
         symmetry: of the architecture of both.
         a, b: the networks, on one device; evaluated in eval mode and left as they are.
         batches: inputs [N, ...].
-        which: measuring points of a group, ``first``, ``last`` or ``all`` (correlations summed).
+        which: measuring points of a group, ``first``, ``last`` or ``all``.
 
     Returns:
-        The permutation of each group, to be applied to A, and the mean correlation of the matched
-        channels of each group.
+        For each group one matrix [C of B, C of A] a measuring point, on the CPU.
+
+    Raises:
+        ValueError: if the network has no hidden channels, or there is no batch.
     """
     if not symmetry.groups:
         raise ValueError("nothing to match: the network has no hidden channels")
@@ -97,14 +112,44 @@ def match_activations(
         module.training = mode
     if not found:
         raise ValueError("nothing to match on: the data set gave no batch")
-    permutations, scores = {}, {}
-    for g, group in enumerate(symmetry.groups):
-        matrices = [c.matrix() for (of, _), c in found.items() if of == g]
-        perm = solve(sum(matrices))
-        permutations[group.name] = perm
-        matched = [m.cpu()[torch.arange(group.size), perm].mean() for m in matrices]
-        scores[group.name] = float(sum(matched) / len(matched))
-    return permutations, scores
+    return {
+        group.name: [c.matrix().cpu() for (of, _), c in found.items() if of == g]
+        for g, group in enumerate(symmetry.groups)
+    }
+
+
+def match_activations(correlations: Correlations) -> Permutations:
+    """Match A to B by their activations; the matrices of a group's measuring points are summed."""
+    return {name: solve(sum(matrices)) for name, matrices in correlations.items()}
+
+
+def matched_correlation(correlations: Correlations, permutations: Permutations) -> dict[str, float]:
+    """Return for each group the mean correlation of the channels that are matched."""
+    return {
+        name: float(
+            sum(m[torch.arange(len(m)), permutations[name]].mean() for m in matrices)
+            / len(matrices)
+        )
+        for name, matrices in correlations.items()
+    }
+
+
+def agreement(
+    correlations: Correlations, activations: Permutations, weights: Permutations
+) -> dict[str, Agreement]:
+    """Count the channels to which two ways of matching assign the same channel.
+
+    A channel that is constant over the images correlates with nothing, so matching by activations
+    leaves its place to chance. Only channels of B that are not constant, and to which
+    ``activations`` assigns a channel of A that is not constant, are compared.
+    """
+    counts = {}
+    for name, matrices in correlations.items():
+        active = sum(m != 0 for m in matrices) > 0  # a constant channel's row or column is 0
+        compared = active.any(1) & active.any(0)[activations[name]]
+        alike = compared & (activations[name] == weights[name])
+        counts[name] = Agreement(int(alike.sum()), int(compared.sum()), len(compared))
+    return counts
 
 
 def match_weights(
@@ -118,7 +163,8 @@ def match_weights(
 
     The method of Git Re-Basin (Ainsworth et al. 2023): with all other groups fixed, the best
     permutation of one group is an assignment; groups are visited in random order until none
-    changes.
+    changes. A layer whose inputs and outputs are one group makes that assignment an approximation,
+    so a permutation is taken only if it raises the sum itself.
 
     Args:
         symmetry: of the architecture.
@@ -126,45 +172,74 @@ def match_weights(
         generator: draws the order of the groups.
         sweeps: limit on the number of visits to all groups.
     """
-    perms = {g.name: torch.arange(g.size) for g in symmetry.groups}
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    a = {k: v.double() for k, v in a.items() if not k.endswith(statistics)}
-    of = {}
+    perms = identity(symmetry)
+    a, b = _weights(symmetry, a), _weights(symmetry, b)
+    of: dict[str, list[tuple[Group, Place]]] = {name: [] for name in a}
     for group in symmetry.groups:
         for place in group.places:
-            of.setdefault(place.parameter, []).append((group, place))
+            if place.parameter in a:
+                of[place.parameter].append((group, place))
 
-    def others(name: str, axis: int) -> Tensor:
-        """A's entry, permuted along every axis but ``axis``."""
+    def permuted(name: str, but: int | None = None) -> Tensor:
+        """A's entry, permuted along every axis but ``but``."""
         entry = a[name]
         for group, place in of[name]:
-            if place.axis != axis:
+            if place.axis != but:
                 block = torch.arange(place.repeat)
                 index = (perms[group.name][:, None] * place.repeat + block).flatten()
                 entry = entry.index_select(place.axis, index.to(entry.device))
         return entry
 
-    def score(group) -> Tensor:
+    def score(group: Group) -> Tensor:
         total = 0
         for place in group.places:
             if place.parameter in a:
                 rows = [
                     w.movedim(place.axis, 0).reshape(group.size, -1)
-                    for w in (b[place.parameter].double(), others(place.parameter, place.axis))
+                    for w in (b[place.parameter], permuted(place.parameter, place.axis))
                 ]
                 total = total + rows[0] @ rows[1].T
         return total
+
+    def objective(group: Group) -> float:
+        """The group's part of the sum, as things stand."""
+        names = {place.parameter for place in group.places} & a.keys()
+        return float(sum((b[name] * permuted(name)).sum() for name in sorted(names)))
 
     for _ in range(sweeps):
         changed = False
         for i in torch.randperm(len(symmetry.groups), generator=generator).tolist():
             group = symmetry.groups[i]
-            gains = score(group).cpu()
-            perm = solve(gains)
-            here = torch.arange(group.size)
-            better = gains[here, perm].sum() > gains[here, perms[group.name]].sum() + 1e-9
-            if better:
-                perms[group.name], changed = perm, True
+            known, before = perms[group.name], objective(group)
+            perms[group.name] = solve(score(group))
+            if objective(group) > before + 1e-9:
+                changed = True
+            else:
+                perms[group.name] = known
         if not changed:
             break
     return perms
+
+
+def weight_similarity(
+    symmetry: Symmetry, permutations: Permutations, a: dict[str, Tensor], b: dict[str, Tensor]
+) -> float:
+    """Return the cosine between the weights of B and of permuted A: what matching weights raises.
+
+    Only entries that a permutation reorders count; running statistics do not. A diverged network's
+    is NaN.
+    """
+    a = permute(symmetry, permutations, _weights(symmetry, a))
+    b = _weights(symmetry, b)
+
+    def product(x: dict[str, Tensor], y: dict[str, Tensor]) -> Tensor:
+        return sum((x[name] * y[name]).sum() for name in x)
+
+    return float(product(a, b) / (product(a, a) * product(b, b)).sqrt())
+
+
+def _weights(symmetry: Symmetry, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return in float64 the entries that the groups reorder, without running statistics."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    names = {place.parameter for group in symmetry.groups for place in group.places}
+    return {k: v.double() for k, v in state.items() if k in names and not k.endswith(statistics)}

@@ -13,6 +13,9 @@ from maskalign.schema import keep_epochs
 Add = Callable[..., str]  # (experiment, stage, values, parents, **fields) -> path
 
 
+# The two ways of matching, each with the other.
+OTHER_MATCHING = {"activations": "weights", "weights": "activations"}
+
 # What determines the results of a stage: the part of the recipe by which it trains, if it trains,
 # and the parts behind what it is given.
 PARTS = ("dense", "imp", "sparse", "matching", "connectivity")
@@ -50,6 +53,7 @@ class Plan:
             self.tolerance = TOLERANCE[self.protocol]
         self.recipe["imp"] = _without(self.recipe["imp"], "tolerance")
         self.last = self.recipe["dense"]["epochs"]
+        self.matching = self.recipe["matching"]["method"]
         self.shared = {
             "data": data_values(config["datasets"][experiment["dataset"]]),
             "net": _without(config["models"][experiment["model"]], "title"),
@@ -72,6 +76,7 @@ class Plan:
                         for method in e["methods"]:
                             self.sparse(width, a, b, sparsity, method, k)
         self.early_matching(**e.get("early_matching", {"widths": []}))
+        self.matching_comparison(**e.get("matching_comparison", {"widths": []}))
         self.interpolation(**e.get("interpolation", {"widths": []}))
         self.imp_barrier(**e.get("imp_barrier", {"widths": []}))
         self.landscape(**e.get("landscape", {"widths": []}))
@@ -93,6 +98,8 @@ class Plan:
         values = self.shared | {part: self.recipe[part] for part in behind} | (values or {})
         if trained_by:
             values["training"] = self.recipe[trained_by]
+        if how := fields.get("matching_method"):
+            values["matching"] = self.recipe["matching"] | {"method": how}
         if stage == "dense":
             values["keep_epochs"] = self.keep_epochs
         fields |= {"dataset": self.experiment["dataset"], "model": self.experiment["model"]}
@@ -124,27 +131,32 @@ class Plan:
             chain.append(self.put(stage, width, parents, **names))
         return chain
 
-    def match(self, width: float, a: int, b: int, epoch: int | None = None) -> str:
-        """Add the matching of A to B, at the last epoch by default."""
-        epoch = self.last if epoch is None else epoch
+    def match(self, width: float, a: int, b: int, epoch=None, how: str | None = None) -> str:
+        """Add the matching of A to B, at the last epoch and by the recipe's method by default.
+
+        A matching by the other method is given the recipe's, with which it is compared.
+        """
+        epoch, how = self.last if epoch is None else epoch, how or self.matching
         parents = {"a": self.dense(width, a), "b": self.dense(width, b)}
+        parents["beside"] = [] if how == self.matching else self.match(width, a, b, epoch)
         values = {"b_epoch": self.completed(epoch)}
-        names = {"mask_seed": a, "init_seed": b, "matching_epoch": epoch}
+        names = {"mask_seed": a, "init_seed": b, "matching_epoch": epoch, "matching_method": how}
         return self.put("match", width, parents, values=values, **names)
 
     def sparse(
-        self, width, a: int, b: int, sparsity, method: str, k: int, epoch=None, order: int = 0
+        self, width, a: int, b: int, sparsity, method: str, k: int, epoch=None, order=0, how=None
     ) -> str:
         """Add one sparse training with the mask of ``a``; LTH starts from ``a`` itself."""
         init = a if method == "lth" else b
         parents = {
             "init": self.dense(width, init),
             "mask": self.rounds(width, a, sparsity)[-1],
-            "match": self.match(width, a, b, epoch) if method == "permuted" else None,
+            "match": self.match(width, a, b, epoch, how) if method == "permuted" else None,
         }
         names = {"mask_seed": a, "init_seed": init, "order_seed": order, "sparsity": sparsity}
         if method == "permuted":
             names["matching_epoch"] = self.last if epoch is None else epoch
+            names["matching_method"] = how or self.matching
         names |= {"method": method, "rewind_epoch": k}
         values = {"start_epoch": self.completed(k)}
         return self.put("sparse", width, parents, values=values, **names)
@@ -159,16 +171,34 @@ class Plan:
                     for t in matching_epochs:
                         self.sparse(width, a, b, sparsity, "permuted", rewind_epoch, epoch=t)
 
+    def matching_comparison(self, widths, rewind_epoch=0, sparsities=()) -> None:
+        """Add both ways of matching beside each other: lines from A to B and permuted masks."""
+        other = OTHER_MATCHING[self.matching]
+        for width in widths:
+            for a, b in self.pairs():
+                for how in (self.matching, other):
+                    self.lines(width, a, b, how)
+                for sparsity in sparsities or self.experiment["sparsities"]:
+                    for method in ("lth", "naive", "permuted"):
+                        self.sparse(width, a, b, sparsity, method, rewind_epoch)
+                    self.sparse(width, a, b, sparsity, "permuted", rewind_epoch, how=other)
+
     def interpolation(self, widths) -> None:
         """Add the lines from A to B of Figure 3."""
         for width in widths:
             for a, b in self.pairs():
-                parents = {
-                    "a": self.dense(width, a),
-                    "b": self.dense(width, b),
-                    "match": self.match(width, a, b),
-                }
-                self.put("interpolation", width, parents, mask_seed=a, init_seed=b)
+                self.lines(width, a, b, self.matching)
+
+    def lines(self, width: float, a: int, b: int, how: str) -> str:
+        """Add the line from permuted A to B and, with the recipe's matching, that from A to B."""
+        parents = {
+            "a": self.dense(width, a),
+            "b": self.dense(width, b),
+            "match": self.match(width, a, b, how=how),
+        }
+        values = {"lines": ["naive"] * (how == self.matching) + ["permuted"]}
+        names = {"mask_seed": a, "init_seed": b, "matching_method": how}
+        return self.put("interpolation", width, parents, values=values, **names)
 
     def imp_barrier(self, widths, sparsity=0.0) -> None:
         """Add the lines from the dense A to its IMP rounds of Figure 4a."""
@@ -190,7 +220,8 @@ class Plan:
                 "permuted": self.sparse(width, a, b, sparsity, "permuted", rewind_epoch),
             }
             names = {"mask_seed": a, "init_seed": b, "rewind_epoch": rewind_epoch}
-            self.put("landscape", width, parents, sparsity=sparsity, **names)
+            names |= {"sparsity": sparsity, "matching_method": self.matching}
+            self.put("landscape", width, parents, **names)
 
     def diversity(self, widths, sparsity=0.0, rewind_epoch=0, members=0) -> None:
         """Add the ensembles of Table 1: one mask, that of A of the first pair, and other inits."""

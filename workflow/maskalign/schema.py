@@ -244,7 +244,22 @@ def _check_references(config: dict[str, Any]) -> None:
                         f"{key}.{where}: no checkpoint is kept at epoch {epoch}; add it to "
                         f"training.{experiment['training']}.keep_epochs, now {kept}"
                     )
+    _check_matching(config)
     _check_artefacts(config)
+
+
+def _check_matching(config: dict[str, Any]) -> None:
+    """Refuse two ways of matching where tables and figures show one."""
+    known: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, e in config["experiments"].items():
+        method = config["training"][e["training"]]["matching"]["method"]
+        other, before = known.setdefault((e["dataset"], e["model"]), (name, method))
+        if method != before:
+            raise StudyError(
+                f"training.{e['training']}.matching.method: {method} is not allowed, as "
+                f"experiments.{other} matches {e['model']} on {e['dataset']} by {before}; use "
+                "matching_comparison, or give the model another name"
+            )
 
 
 def _check_dataset(key: str, dataset: dict[str, Any]) -> None:
@@ -266,7 +281,7 @@ def _check_dataset(key: str, dataset: dict[str, Any]) -> None:
 def _epochs(experiment: dict[str, Any]):
     """Yield (key, epochs, 'before' or 'until' the last dense epoch) for all epochs of one."""
     yield "rewind_epochs", experiment["rewind_epochs"], "before"
-    for part in ("early_matching", "diversity", "landscape"):
+    for part in ("early_matching", "matching_comparison", "diversity", "landscape"):
         if part in experiment:
             yield f"{part}.rewind_epoch", [experiment[part]["rewind_epoch"]], "before"
     if "early_matching" in experiment:

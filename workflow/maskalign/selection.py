@@ -5,13 +5,14 @@ runs that share a mask with the first pair; they are no further pairs and never 
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from maskalign.plan import OTHER_MATCHING
 from maskalign.study import Study
 
 # Raised by hand when a table's or figure's content changes, so that Snakemake makes it again.
@@ -27,6 +28,7 @@ KEYS = [
     "sparsity",
     "rewind_epoch",
     "matching_epoch",
+    "matching_method",
 ]
 
 # Kinds of tables and figures that need no results.
@@ -96,22 +98,27 @@ def _needed(study: Study, s: Selection, kind: str) -> dict[str, list[str]]:
         members = [p for path in ensembles for p in parents(path)]
         return {"runs": files("result.json", *ensembles, *members)}
     if kind == "interpolation":
-        return {"curves": files("curve.csv", *study.selected(s, "interpolation"))}
+        lines = study.selected(s, "interpolation")
+        own = [p for p in lines if study.run(p)["matching_method"] == matching(study, s)]
+        return {"curves": files("curve.csv", *own)}
     if kind == "imp":
         lines, planes = study.selected(s, "imp_barrier"), study.selected(s, "landscape")
         return {"runs": files("result.json", *lines), "planes": files("grid.csv", *planes)}
-    wanted = set(_identities(study, s, early=kind == "early_matching"))
-    trained = map(study.run, study.selected(s, "dense", "sparse"))
-    return {
-        "runs": files(
-            "result.json",
-            *(
-                run["path"]
-                for run in trained
-                if tuple(run[k] for k in KEYS) in wanted and _is_shown(run, s)
-            ),
-        )
-    }
+    if kind == "matching":
+        wanted, stages = set(_compared_matchings(study, s)), ["match", "interpolation", "sparse"]
+    else:
+        wanted = set(_identities(study, s, early=kind == "early_matching"))
+        stages = ["dense", "sparse"]
+    runs = [
+        run
+        for run in map(study.run, study.selected(s, *stages))
+        if tuple(run[k] for k in KEYS) in wanted and _is_shown(run, s)
+    ]
+    needed = {"runs": files("result.json", *(run["path"] for run in runs))}
+    if kind == "matching":
+        lines = [run["path"] for run in runs if run["stage"] == "interpolation"]
+        needed["curves"] = files("curve.csv", *lines)
+    return needed
 
 
 def _is_shown(run: dict[str, Any], s: Selection) -> bool:
@@ -131,6 +138,12 @@ def experiments(study: Study, selection: Selection) -> list[dict[str, Any]]:
     return [e for e in every if (e["dataset"], e["model"]) == wanted]
 
 
+def matching(study: Study, selection: Selection) -> str | None:
+    """Return how the recipe of a selection matches; all that trains one model matches alike."""
+    recipes = study.recipes(selection["dataset"], selection["model"])
+    return recipes[0]["matching"]["method"] if recipes else None
+
+
 def pairs(experiment: dict[str, Any]) -> list[Pair]:
     """Return the seeds (A, B) of an experiment's independent pairs."""
     first = experiment["first_pair"]
@@ -142,8 +155,9 @@ def shown(
 ) -> Shown:
     """Return one metric on the test data, of dense and sparse runs of the independent pairs.
 
-    Permuted runs are those matched at the last epoch; with ``early``, the early-matching runs
-    (Table 15) of every matching epoch and the LTH and naive runs beside them instead.
+    Permuted runs are those matched by the recipe's method at the last epoch; with ``early``, the
+    early-matching runs (Table 15) of every matching epoch and the LTH and naive runs beside them
+    instead.
 
     Args:
         study: the study.
@@ -152,21 +166,25 @@ def shown(
         metric: a name in the column ``metric``, such as ``accuracy`` (percent).
         early: whether to show the early-matching runs.
     """
-    wanted = pd.DataFrame(_identities(study, selection, early), columns=KEYS).drop_duplicates()
-    found = of(study, selection, runs)
-    found = found[(found["metric"] == metric) & (found["split"] == "test")]
-    rows = _numeric(wanted).merge(_numeric(found), on=KEYS)
-    for axis, column in AXES.items():
-        if axis in selection:
-            rows = rows[rows[column].isin(selection[axis]) | _dense_beside(rows, axis)]
-    return Shown(rows, _missing(selection, rows))
+    found = runs[(runs["metric"] == metric) & (runs["split"] == "test")]
+    return _pick(study, selection, found, _identities(study, selection, early))
+
+
+def compared_matchings(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
+    """Return the rows of runs.csv or connectivity.csv that compare both ways of matching.
+
+    These are all numbers of the matchings, of the lines from A to B, and of the LTH, naive and
+    permuted runs of an experiment's ``matching_comparison``, of the independent pairs.
+    """
+    return _pick(study, selection, rows, _compared_matchings(study, selection))
 
 
 def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     """Return the rows of runs.csv or connectivity.csv that belong to the selection's lines.
 
     These are lines from A to B (methods ``naive`` and ``permuted``) and from A to its IMP rounds
-    (``imp``), of the independent pairs. A line with a diverged end has status ``diverged``.
+    (``imp``), of the independent pairs, permuted as the recipe matches. A line with a diverged end
+    has status ``diverged``.
     """
     allowed = {
         (float(width), float(a), float(end))
@@ -176,7 +194,9 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
         for a, b in pairs(e)
         for end in ([b] if stage == "interpolation" else [a])
     }
-    found = _numeric(of(study, selection, rows))
+    found = _typed(of(study, selection, rows))
+    own = found["matching_method"] == matching(study, selection)
+    found = found[own | found["matching_method"].isna()]
     ends = zip(found["width"], found["mask_seed"], found["init_seed"], strict=True)
     found = found[pd.Series([end in allowed for end in ends], found.index, dtype=bool)]
     if "widths" in selection:
@@ -229,7 +249,7 @@ def _identities(study: Study, selection: Selection, early: bool) -> Iterator[tup
         trained = e.get("early_matching", {"widths": []}) if early else e
         for width, (a, b) in itertools.product(trained["widths"], pairs(e)):
             for seed in (a, b):
-                yield width, "dense", None, seed, 0, None, None, None
+                yield width, "dense", None, seed, 0, None, None, None, None
             rewinds = [trained["rewind_epoch"]] if early else e["rewind_epochs"]
             methods = ["lth", "naive", "permuted"] if early else e["methods"]
             for s, k, method in itertools.product(e["sparsities"], rewinds, methods):
@@ -237,18 +257,49 @@ def _identities(study: Study, selection: Selection, early: bool) -> Iterator[tup
                 epochs = [last] if method == "permuted" else [None]
                 if early and method == "permuted":
                     epochs = sorted({*trained["matching_epochs"], last})
+                how = matching(study, selection) if method == "permuted" else None
                 for epoch in epochs:
-                    yield width, method, a, init, 0, s, k, epoch
+                    yield width, method, a, init, 0, s, k, epoch, how
 
 
-def _numeric(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with numbers, NaN where empty, in every key column but the method."""
-    return rows.astype({k: float for k in KEYS if k != "method" and k in rows})
+def _compared_matchings(study: Study, selection: Selection) -> Iterator[tuple]:
+    """Yield the KEYS of what compares both ways of matching."""
+    for e in experiments(study, selection):
+        trained = e.get("matching_comparison", {"widths": []})
+        last = study.config["training"][e["training"]]["dense"]["epochs"]
+        for width, (a, b) in itertools.product(trained["widths"], pairs(e)):
+            yield width, "naive", a, b, None, *[None] * 4
+            for how in OTHER_MATCHING:
+                yield width, None, a, b, None, None, None, last, how  # the matching itself
+                for method in (None, "permuted"):  # the line's run and its rows
+                    yield width, method, a, b, None, None, None, None, how
+            k = trained["rewind_epoch"]
+            for s in trained.get("sparsities") or e["sparsities"]:
+                yield width, "lth", a, a, 0, s, k, None, None
+                yield width, "naive", a, b, 0, s, k, None, None
+                for how in OTHER_MATCHING:
+                    yield width, "permuted", a, b, 0, s, k, last, how
 
 
-def _dense_beside(rows: pd.DataFrame, axis: str) -> pd.Series:
-    """Dense runs have a width, but no sparsity and no rewind epoch that could exclude them."""
-    return (rows["method"] == "dense") & (axis != "widths")
+def _pick(
+    study: Study, selection: Selection, rows: pd.DataFrame, identities: Iterable[tuple]
+) -> Shown:
+    """Return the selection's rows with these KEYS, and what its axes name beside them.
+
+    A row without a value on an axis, such as a dense run's sparsity, is not excluded by it.
+    """
+    wanted = pd.DataFrame(identities, columns=KEYS).drop_duplicates()
+    found = _typed(wanted).merge(_typed(of(study, selection, rows)), on=KEYS)
+    for axis, column in AXES.items():
+        if axis in selection:
+            found = found[found[column].isin(selection[axis]) | found[column].isna()]
+    return Shown(found, _missing(selection, found))
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with text in the key columns of methods, else numbers; NaN where empty."""
+    text = ("method", "matching_method")
+    return rows.astype({k: "str" if k in text else float for k in KEYS if k in rows})
 
 
 def _missing(selection: Selection, rows: pd.DataFrame) -> dict[str, list[float]]:

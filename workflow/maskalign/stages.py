@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from maskalign import connectivity, graph, models, pruning, symmetry
+from maskalign import connectivity, graph, matching, models, pruning, symmetry
 from maskalign.checkpoint import digest, load_tensors, read_metadata, save_tensors, write_text
 from maskalign.data import open_data
 from maskalign.distributed import data_parallel, leave, place
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate, predict
 from maskalign.identity import IDENTITY
-from maskalign.matching import match_activations, match_weights
 from maskalign.ownership import Owner
+from maskalign.plan import OTHER_MATCHING
 from maskalign.results import (
     COMPLETED,
     CURVE_COLUMNS,
@@ -84,9 +84,20 @@ def imp(
 
 
 def match(
-    data: str, values: Values, a: str, b: str, b_checkpoints: str, permutation: str, result: str
+    data: str,
+    values: Values,
+    a: str,
+    b: str,
+    b_checkpoints: str,
+    beside: str | None,
+    permutation: str,
+    result: str,
 ):
-    """Find the permutation that aligns dense model ``a`` to ``b``, or to b at an earlier epoch."""
+    """Find the permutation that aligns dense model ``a`` to ``b``, or to b at an earlier epoch.
+
+    What either way of matching raises is recorded for both. ``beside`` is the permutation found the
+    other way, with which this one is compared.
+    """
     if values["b_epoch"] < values["dense"]["epochs"]:
         b = _checkpoint(b_checkpoints, values["b_epoch"])
     record, images, model_a = _begin(data, values, a, b)
@@ -95,13 +106,27 @@ def match(
     model_b.load_state_dict(_load(b, model_b))
     groups, how = _symmetry(model_a, images), values["matching"]
     seed = ("match", values["mask_seed"], values["init_seed"])
+    inputs = (x for x, _ in images.train_subset(how["images"], seed, how["augment"]))
+    correlations = matching.correlate(groups, model_a, model_b, inputs, how["measure"])
+    states = model_a.state_dict(), model_b.state_dict()
     if how["method"] == "activations":
-        batches = images.train_subset(how["images"], seed, how["augment"])
-        inputs = (x for x, _ in batches)
-        found, scores = match_activations(groups, model_a, model_b, inputs, how["measure"])
-        record.add({"matched_correlation": sum(scores.values()) / len(scores)}, split="train")
+        found = matching.match_activations(correlations)
     else:
-        found = match_weights(groups, model_a.state_dict(), model_b.state_dict(), generator(*seed))
+        found = matching.match_weights(groups, *states, generator(*seed))
+
+    def objectives(permutations: symmetry.Permutations) -> dict[str, float]:
+        scores = matching.matched_correlation(correlations, permutations).values()
+        return {
+            "matched_correlation": sum(scores) / len(scores),
+            "weight_similarity": matching.weight_similarity(groups, permutations, *states),
+        }
+
+    record.add(objectives(found), split="train")
+    if beside:
+        unpermuted = {"method": "naive", "matching_epoch": None, "matching_method": None}
+        record.add(objectives(symmetry.identity(groups)), split="train", **unpermuted)
+        both = {how["method"]: found, OTHER_MATCHING[how["method"]]: load_tensors(beside)[0]}
+        record.add(_agreement(matching.agreement(correlations, **both)), split="train")
     _save(record, permutation, found)
     record.finish(result)
 
@@ -132,13 +157,17 @@ def sparse(
 
 
 def interpolation(data: str, values: Values, a: str, b: str, permutation: str, curve: str, result):
-    """Interpolate between A and B, and between permuted A and B."""
+    """Interpolate between permuted A and B, and between A and B, as ``values["lines"]`` say."""
     record, images, model = _begin(data, values, a, b, permutation)
     a, b, perm = (_load(file, model) for file in (a, b, permutation))
     groups = _symmetry(model, images)
     rows = []
-    for method, start in (("naive", a), ("permuted", symmetry.permute(groups, perm, a))):
-        rows += _line(record, model, groups, images, values, start, b, method=method)
+    for method in values["lines"]:
+        start, where = a, {"method": method, "matching_method": None}
+        if method == "permuted":
+            start = symmetry.permute(groups, perm, a)
+            where["matching_method"] = values["matching_method"]
+        rows += _line(record, model, groups, images, values, start, b, **where)
     write_rows(curve, rows, CURVE_COLUMNS)
     record.finish(result)
 
@@ -251,6 +280,20 @@ def _load(file: str | Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def _symmetry(model: torch.nn.Module, images) -> symmetry.Symmetry:
     example = torch.zeros(2, images.channels, images.image_size, images.image_size)
     return graph.derive(model, example.to(next(model.parameters()).device))
+
+
+def _agreement(counts: dict[str, matching.Agreement]) -> dict[str, float]:
+    """Return the share of channels that two matchings assign alike, of all and of each group.
+
+    Beside a group's share stands its number of channels: by chance the share is one over it.
+    """
+    found = {}
+    for name, (alike, compared, channels) in counts.items():
+        if compared:
+            found |= {f"agreement.{name}": alike / compared, f"channels.{name}": channels}
+    compared = sum(count.compared for count in counts.values())
+    alike = sum(count.alike for count in counts.values())
+    return ({"agreement": alike / compared} if compared else {}) | found
 
 
 def _train(

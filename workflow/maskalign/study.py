@@ -22,20 +22,23 @@ PATHS = {
     "dense": MODEL_PATH + "/dense/init-{init_seed}",
     "imp_round": MODEL_PATH + "/imp/mask-{mask_seed}/round-{round}",
     "imp": MODEL_PATH + "/imp/mask-{mask_seed}/sparsity-{sparsity}",
-    "match": MODEL_PATH + "/match/" + _PAIR + "_epoch-{matching_epoch}",
+    "match": MODEL_PATH + "/match/{matching_method}/" + _PAIR + "_epoch-{matching_epoch}",
     "sparse": MODEL_PATH
     + "/{method}/sparsity-{sparsity}/"
     + _PAIR
-    + "_order-{order_seed}_rewind-{rewind_epoch}_match-{matching_epoch}",
-    "interpolation": MODEL_PATH + "/interpolation/" + _PAIR,
+    + "_order-{order_seed}_rewind-{rewind_epoch}_match-{matching_method}-{matching_epoch}",
+    "interpolation": MODEL_PATH + "/interpolation/" + _PAIR + "_match-{matching_method}",
     "imp_barrier": MODEL_PATH + "/imp_barrier/mask-{mask_seed}_sparsity-{sparsity}",
-    "landscape": MODEL_PATH + "/landscape/" + _PAIR + "_sparsity-{sparsity}_rewind-{rewind_epoch}",
+    "landscape": MODEL_PATH
+    + "/landscape/"
+    + _PAIR
+    + "_sparsity-{sparsity}_rewind-{rewind_epoch}_match-{matching_method}",
     "diversity": MODEL_PATH + "/diversity/sparsity-{sparsity}_rewind-{rewind_epoch}",
 }
 # Raised by hand when a stage's results change, so that Snakemake runs it again.
 RESULT_VERSION = dict.fromkeys(PATHS, 1) | {"landscape": 2}
 
-NO_EPOCH = "none"  # matching epoch, in a path, of a run that needs no permutation
+NOTHING = "none"  # matching, in a path, of a run that needs no permutation
 
 
 class Study:
@@ -168,5 +171,5 @@ def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
 def _text(value: Any) -> str:
     """Return a value as it stands in a path."""
     if value is None:
-        return NO_EPOCH
+        return NOTHING
     return format(value, "g") if isinstance(value, float) else str(value)

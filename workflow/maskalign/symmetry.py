@@ -119,6 +119,11 @@ def invert(permutations: Permutations) -> Permutations:
     return {name: perm.argsort() for name, perm in permutations.items()}
 
 
+def identity(symmetry: Symmetry) -> Permutations:
+    """Return the permutations that leave every channel in its place."""
+    return {g.name: torch.arange(g.size) for g in symmetry.groups}
+
+
 def shuffled(symmetry: Symmetry, generator: torch.Generator) -> Permutations:
     """Return a random permutation of every group."""
     return {g.name: torch.randperm(g.size, generator=generator) for g in symmetry.groups}

@@ -1,11 +1,11 @@
-"""The paper's tables from the results of a study (Tables 1 to 15, and 16 of the rebuttal)."""
+"""The tables of a study: the paper's (1 to 15), the rebuttal's (16), and one of two matchings."""
 
 import itertools
 from typing import Any
 
 import pandas as pd
 
-from maskalign import captions, selection, settings
+from maskalign import captions, matching_table, selection, settings
 from maskalign.captions import METHOD_TITLES, METRIC_TITLES
 from maskalign.formats import ABSENT, Cell, Table
 from maskalign.selection import METHODS, Selection
@@ -110,6 +110,7 @@ def diversity(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
 KINDS = {
     "accuracy": accuracy,
     "early_matching": early_matching,
+    "matching": matching_table.matching,
     "diversity": diversity,
     "training": settings.training,
     "pruning": settings.pruning,

@@ -70,4 +70,5 @@ wildcard_constraints:
     order_seed=r"\d+",
     rewind_epoch=r"\d+",
     matching_epoch=r"\d+|none",
+    matching_method="activations|weights|none",
     round=r"\d+",

@@ -11,6 +11,7 @@ with job(snakemake.log[0], snakemake.threads, gpus=1):
         a=snakemake.input.a,
         b=snakemake.input.b,
         b_checkpoints=snakemake.input.b_checkpoints,
+        beside=snakemake.input.beside or None,
         permutation=snakemake.output.permutation,
         result=snakemake.output.result,
     )

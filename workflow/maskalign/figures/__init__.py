@@ -1,6 +1,6 @@
 """The paper's figures from the results of a study: one module a kind of figure."""
 
-from maskalign.figures import accuracy, imp, interpolation, procedure, toy
+from maskalign.figures import accuracy, imp, interpolation, matching, procedure, toy
 from maskalign.figures.style import Drawing, Sources, styled, write
 from maskalign.study import Study
 
@@ -11,6 +11,7 @@ KINDS = {
     "procedure": procedure.draw,
     "interpolation": interpolation.draw,
     "imp": imp.draw,
+    "matching": matching.draw,
     "rewind": accuracy.draw,
     "sparsity": accuracy.draw,
 }

@@ -1,4 +1,4 @@
-"""A throw-away Slurm cluster on this machine: two nodes, one of them with two made-up GPUs.
+"""A throw-away Slurm cluster on this machine: two nodes, each with a made-up GPU.
 
 It lives in one folder and on the loopback device, and needs root and Debian's slurmctld, slurmd and
 slurm-client. /dev/null and /dev/zero serve as GPUs: Slurm wants device files, no job opens them.
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 TOOLS = ["sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun", "sshare"]
-NODES = ["cpu1", "gpu1"]
+NODES = ["n1", "n2"]
 CONFIGURATION = """
 ClusterName=throwaway
 SlurmctldHost={host}(127.0.0.1)
@@ -46,16 +46,15 @@ DefMemPerCPU=100
 GresTypes=gpu
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=cpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=8000
-NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 \
-    RealMemory=9000 Gres=gpu:2
-PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=60 State=UP PriorityTier=1
-PartitionName=gpu Nodes=gpu1 MaxTime=60 State=UP PriorityTier=1
-PartitionName=urgent Nodes=gpu1 MaxTime=60 State=UP PriorityTier=9
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=8000 Gres=gpu:1
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=8000 Gres=gpu:1
+PartitionName=cpu Nodes=ALL Default=YES MaxTime=60 State=UP PriorityTier=1
+PartitionName=gpu Nodes=ALL MaxTime=60 State=UP PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=60 State=UP PriorityTier=9
 """
 GPUS = """
-NodeName=gpu1 Name=gpu File=/dev/null Flags=nvidia_gpu_env
-NodeName=gpu1 Name=gpu File=/dev/zero Flags=nvidia_gpu_env
+NodeName=n1 Name=gpu File=/dev/null Flags=nvidia_gpu_env
+NodeName=n2 Name=gpu File=/dev/zero Flags=nvidia_gpu_env
 """
 
 
@@ -129,12 +128,19 @@ class Cluster:
         """Return the ids of running jobs."""
         return self.tool("squeue", "-h", "-t", "R", "-o", "%A").split()
 
+    def node_of(self, job: str) -> str:
+        """Return the node on which a job runs, or ran last."""
+        return self.tool("scontrol", "-o", "show", "job", job).partition(" NodeList=")[2].split()[0]
+
     def start_again(self, job: str) -> None:
         """Let a requeued job start at once; Slurm would wait for two minutes."""
         _wait(
             lambda: job in self.tool("squeue", "-h", "-t", "PD", "-o", "%A").split(), job, self.log
         )
         self.tool("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def _queued(self) -> list[str]:
+        return self.tool("squeue", "-h", "-t", "PD", "-o", "%A").split()
 
     def start_node(self, node: str) -> None:
         """Start the daemon of a node."""

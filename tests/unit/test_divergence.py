@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 import torch
-from maskalign import sources, stages, training
+from maskalign import analyses, sources, stages, training
 from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
 from maskalign.ownership import Owner, OwnershipError
 
@@ -67,7 +67,9 @@ def run(data, tmp_path):
         if stage in ("dense", "imp", "sparse"):
             outputs["state"] = str(tmp_path / "state" / name)
         inputs = {k: str(v) if v else v for k, v in inputs.items()}
-        getattr(stages, stage)(data=data, values=about, **inputs, **outputs)
+        getattr(analyses if stage == "interpolation" else stages, stage)(
+            data=data, values=about, **inputs, **outputs
+        )
         return json.loads((out / "result.json").read_text()), out
 
     return start

@@ -5,9 +5,9 @@ from maskalign.job import job
 METHODS = ["dense", "imp", "lth", "permuted", "naive"]
 
 with job(snakemake.log[0], snakemake.threads, gpus=1):
-    from maskalign import stages
+    from maskalign import analyses
 
-    stages.diversity(
+    analyses.diversity(
         data=snakemake.input.data,
         values=snakemake.params.values,
         members={method: snakemake.input[method] for method in METHODS},

@@ -3,9 +3,9 @@
 from maskalign.job import job
 
 with job(snakemake.log[0], snakemake.threads, gpus=1):
-    from maskalign import stages
+    from maskalign import analyses
 
-    stages.interpolation(
+    analyses.interpolation(
         data=snakemake.input.data,
         values=snakemake.params.values,
         a=snakemake.input.a,

@@ -1,0 +1,119 @@
+"""The stages that compare finished models: each function is one job of the workflow."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from maskalign import connectivity, pruning, symmetry
+from maskalign.diversity import diversity as compare
+from maskalign.evaluation import evaluate, predict
+from maskalign.identity import IDENTITY
+from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, write_rows
+from maskalign.stage import Values, begin, load, status_of, symmetry_of
+
+
+def interpolation(data: str, values: Values, a: str, b: str, permutation: str, curve: str, result):
+    """Interpolate between permuted A and B, and between A and B, as ``values["lines"]`` say."""
+    record, images, model = begin(data, values, a, b, permutation)
+    a, b, perm = (load(file, model) for file in (a, b, permutation))
+    groups = symmetry_of(model, images)
+    rows = []
+    for method in values["lines"]:
+        start, where = a, {"method": method, "matching_method": None}
+        if method == "permuted":
+            start = symmetry.permute(groups, perm, a)
+            where["matching_method"] = values["matching_method"]
+        rows += _line(record, model, groups, images, values, start, b, **where)
+    write_rows(curve, rows, CURVE_COLUMNS)
+    record.finish(result)
+
+
+def imp_barrier(
+    data: str, values: Values, start: str, rounds: list[str], masks: list[str], curve: str, result
+):
+    """Interpolate between the dense model and the model of every IMP round."""
+    record, images, model = begin(data, values, start)
+    weights, groups = load(start, model), symmetry_of(model, images)
+    rows = []
+    for file, mask in zip(rounds, masks, strict=True):
+        end = load(file, model)
+        reached = pruning.sparsity_of(load(mask, model))
+        status = status_of(start, file)
+        where = {"method": "imp", "sparsity": round(reached, 6), "status": status}
+        rows += _line(record, model, groups, images, values, weights, end, **where)
+    write_rows(curve, rows, CURVE_COLUMNS)
+    record.finish(result)
+
+
+def landscape(
+    data: str, values: Values, a: str, lth: str, permuted: str, permutation: str, grid: str, result
+):
+    """Evaluate the 0-1 loss over the plane of permuted A, permuted LTH and permuted solution."""
+    record, images, model = begin(data, values, a, lth, permuted, permutation)
+    groups, perm = symmetry_of(model, images), load(permutation, model)
+    origin, first = (symmetry.permute(groups, perm, load(file, model)) for file in (a, lth))
+    second = load(permuted, model)
+    how = values["connectivity"]
+    xs, ys, marks, at = connectivity.plane(origin, first, second, how["grid"])
+
+    def error(weights: dict[str, torch.Tensor]) -> float:
+        model.load_state_dict(weights)
+        if connectivity.has_batch_norm(model):
+            connectivity.reset_batch_norm(model, _reset_inputs(images, values)())
+        return 100 - evaluate(model, images.test_batches())["accuracy"]
+
+    rows = [{"x": float(x), "y": float(y), "error": error(at(x, y))} for y in ys for x in xs]
+    names = {"origin": "dense", "first": "lth", "second": "permuted"}
+    for mark, (x, y) in marks.items():
+        rows.append({"x": x, "y": y, "error": error(at(x, y)), "mark": names[mark]})
+    run = {k: values.get(k) for k in IDENTITY} | {"status": record.status}
+    write_rows(grid, [run | row for row in rows], PLANE_COLUMNS)
+    record.finish(result)
+
+
+def diversity(data: str, values: Values, members: dict[str, list[str]], result: str):
+    """Compare the outputs of each method's ensemble; ``members`` are model files per method."""
+    record, images, model = begin(data, values)
+    for method, files in members.items():
+        outputs = []
+        for file in files:
+            model.load_state_dict(load(file, model))
+            logits, labels = predict(model, images.test_batches())
+            outputs.append(logits.cpu())
+        where = {"method": method, "split": "test", "status": status_of(*files)}
+        record.add(compare(torch.stack(outputs), labels.cpu()), **where)
+    record.finish(result)
+
+
+def _reset_inputs(images, values: Values) -> Callable:
+    """Return a function that yields the augmented training inputs for resetting statistics."""
+    count = values["connectivity"]["reset_images"]
+    return lambda: (x for x, _ in images.train_subset(count, ("reset",), augment=True))
+
+
+def _line(record: Record, model, groups, images, values: Values, a, b, **where) -> list[dict]:
+    """Evaluate the line from a to b; record its barriers and return its rows."""
+    how = values["connectivity"]
+    alphas = torch.linspace(0, 1, how["points"], dtype=torch.float64).tolist()
+
+    def scores(net: torch.nn.Module) -> list[dict[str, Any]]:
+        train_images = images.train_subset(how["train_images"], ("curve",), augment=False)
+        found = {"train": evaluate(net, train_images), "test": evaluate(net, images.test_batches())}
+        return [
+            {"split": split, "loss": s["loss"], "error": 100 - s["accuracy"]}
+            for split, s in found.items()
+        ]
+
+    inputs = _reset_inputs(images, values)
+    rows = connectivity.path(model, a, b, alphas, inputs, scores, groups.hidden_layers)
+    for correction in sorted({r["correction"] for r in rows}):
+        for split in ("train", "test"):
+            part = [r for r in rows if (r["correction"], r["split"]) == (correction, split)]
+            barriers = {
+                f"{m}_barrier_{correction}": connectivity.barrier(alphas, [r[m] for r in part])
+                for m in ("loss", "error")
+            }
+            record.add(barriers, split=split, **where)
+    run = {k: values.get(k) for k in IDENTITY} | {"status": record.status}
+    return [run | where | row for row in rows]

@@ -1,0 +1,66 @@
+"""What all stages share: how a run begins, and tensors that carry their run's status."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskalign import graph, models, symmetry
+from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
+from maskalign.data import open_data
+from maskalign.results import COMPLETED, DIVERGED, Record
+from maskalign.seeds import derive
+
+Values = dict[str, Any]
+
+
+def begin(
+    data: str, values: Values, *made_from: str | Path | None
+) -> tuple[Record, Any, torch.nn.Module]:
+    """Return a fresh record, the data set on the device, and the initialised network.
+
+    The run is diverged from the start if any of the files that it is made from is marked so.
+    """
+    record = Record(values)
+    record.status = status_of(*made_from)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = open_data(data, values["data"], device)
+    torch.manual_seed(derive("init", values.get("init_seed", 0)))
+    net = values["net"]
+    model = models.build(
+        net["architecture"],
+        classes=images.classes,
+        image_size=images.image_size,
+        in_channels=images.channels,
+        width=values["width"],
+        **net["options"],
+    )
+    return record, images, model.to(device, memory_format=torch.channels_last)
+
+
+def checkpoint(folder: str | Path, epoch: int) -> Path:
+    """Return the file of a dense run's checkpoint after ``epoch`` completed epochs."""
+    return Path(folder) / f"epoch-{epoch:04d}.safetensors"
+
+
+def status_of(*files: str | Path | None) -> str:
+    """Return the status of what is made from ``files``, which carry that of their run."""
+    found = {read_metadata(file).get("status") for file in files if file}
+    return DIVERGED if DIVERGED in found else COMPLETED
+
+
+def save(record: Record, file: str | Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors that carry the status of their run to all that is made from them."""
+    record.guard()
+    save_tensors(file, tensors, {"status": record.status})
+
+
+def load(file: str | Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a file's tensors on the device of ``model``."""
+    return load_tensors(file, next(model.parameters()).device)[0]
+
+
+def symmetry_of(model: torch.nn.Module, images) -> symmetry.Symmetry:
+    """Return the symmetry of a network on a data set's images."""
+    example = torch.zeros(2, images.channels, images.image_size, images.image_size)
+    return graph.derive(model, example.to(next(model.parameters()).device))

@@ -4,8 +4,8 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
-GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png) \
-	$(addprefix tables/table_,01.md 09.md 12.md) claims.md
+GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png 13.png) \
+	$(addprefix tables/table_,01.md 09.md 12.md 17.md) claims.md
 
 .PHONY: demo test test-slurm check gallery reference lock
 

@@ -23,13 +23,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from maskalign import dotted
+
 HOST = "127.0.0.1"
 # The others wait while the first evaluates, however long; who dies is noticed by the job instead.
 TIMEOUT = datetime.timedelta(days=7)
 
 
 def data_parallel(stage: Callable[..., None]) -> Callable[..., None]:
-    """Let a stage of ``maskalign.stages`` run in ``values["processes"]`` processes."""
+    """Let a stage run in ``values["processes"]`` processes."""
 
     @functools.wraps(stage)
     def run(**arguments) -> None:
@@ -37,7 +39,7 @@ def data_parallel(stage: Callable[..., None]) -> Callable[..., None]:
         if processes == 1 or dist.is_initialized():
             stage(**arguments)
         else:
-            launch(stage.__name__, arguments, processes)
+            launch(f"{stage.__module__}:{stage.__name__}", arguments, processes)
 
     return run
 
@@ -94,7 +96,7 @@ def launch(stage: str, arguments: dict[str, Any], processes: int) -> None:
     """Run a stage in new processes and wait for their end.
 
     Args:
-        stage: name of a function of ``maskalign.stages``.
+        stage: dotted path of a function that ``data_parallel`` decorates.
         arguments: its arguments, of types that JSON knows.
         processes: how many; they share this process's threads.
 
@@ -177,9 +179,7 @@ def _work() -> None:
             timeout=TIMEOUT,
             device_id=gpu,
         )
-        from maskalign import stages
-
-        getattr(stages, order["stage"])(**order["arguments"])
+        dotted.load(order["stage"])(**order["arguments"])
     except Exception as error:
         traceback.print_exc()
         where = f"training process {rank + 1} of {processes}"

@@ -1,5 +1,6 @@
 """The forecast counts what the jobs do, and only measured speeds become hours."""
 
+import csv
 import math
 
 import pytest
@@ -112,6 +113,20 @@ def test_a_table_without_a_column_is_refused(tmp_path):
     file = tmp_path / "throughput.csv"
     file.write_text("device,threads\n")
     with pytest.raises(ValueError, match=r"throughput\.csv: has no column 'architecture'"):
+        cost.Throughput([file])
+
+
+@pytest.mark.parametrize("speed", ["", "fast", "0", "nan", "-3"])
+def test_a_table_with_a_bad_number_is_refused(study, tmp_path, speed):
+    row = ROW | cost.setting(run(study, "dense")["values"]) | {"train_images_s": speed}
+    file = tmp_path / "throughput.csv"
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, cost.THROUGHPUT)
+        writer.writeheader()
+        writer.writerow(row)
+    with pytest.raises(
+        ValueError, match=r"throughput\.csv: train_images_s is .*, must be a number"
+    ):
         cost.Throughput([file])
 
 

@@ -5,6 +5,7 @@ Nothing is measured here and torch is not imported, so that a parsing Snakemake 
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ THROUGHPUT = [
     *("device", "threads", *SETTING, "train_images_s", "eval_images_s"),
     *("memory_mib", "device_memory_mib", "torch", "commit"),
 ]
+
+MEASURED = ["train_images_s", "eval_images_s", "memory_mib"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Throughput:
         """Read tables of THROUGHPUT; of equal settings on one device, the last one counts.
 
         Raises:
-            ValueError: one line, if a file lacks a column or has text for a number.
+            ValueError: one line, if a file lacks a column or a measured number is none above 0.
         """
         self.rows: dict[tuple[str, ...], dict[str, str]] = {}
         for file in files:
@@ -117,6 +120,8 @@ class Throughput:
                 if missing := [c for c in THROUGHPUT if c not in (reader.fieldnames or [])]:
                     raise ValueError(f"{file}: has no column '{missing[0]}'")
                 for row in reader:
+                    for name in MEASURED:
+                        _check_number(file, name, row[name])
                     self.rows[row["device"], *(row[k] for k in SETTING)] = row
 
     @property
@@ -135,3 +140,12 @@ class Throughput:
             return None
         train, forward = float(row["train_images_s"]), float(row["eval_images_s"])
         return START_UP + cost.trained / train + cost.evaluated / forward
+
+
+def _check_number(file: str | Path, name: str, text: str | None) -> None:
+    try:
+        good = math.isfinite(float(text or "")) and float(text) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"{file}: {name} is {text!r}, must be a number above 0")

@@ -68,6 +68,25 @@ class ImageData:
         """Return the number of full batches in an epoch."""
         return self.train_samples // batch_size
 
+    def train_batches(
+        self,
+        batch_size: int,
+        seed: Seed,
+        epoch: int,
+        start: int = 0,
+        augment: bool = True,
+        share: Share = WHOLE,
+    ) -> Iterator[Batch]:
+        """Yield ``share`` of the full batches of an epoch from batch ``start`` on."""
+        order = epoch_order(self.train_samples, seed, epoch)
+        rest = order[start * batch_size : self.steps(batch_size) * batch_size]
+        yield from self._gather(rest, batch_size, seed, epoch, augment, share)
+
+    def train_subset(self, images: int | None, seed: Seed, augment: bool) -> Iterator[Batch]:
+        """Yield ``images`` training images (null is all), the same for equal seeds."""
+        order = epoch_order(self.train_samples, seed, 0)[:images]
+        yield from self._gather(order, self.evaluation_batch, seed, 0, augment)
+
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 images as float32, in the memory format that they have."""
         return images.float().sub_(self._mean).div_(self._std)
@@ -90,25 +109,6 @@ class TensorData(ImageData):
         # Channels last, so that gathering a crop copies whole pixels.
         padded = F.pad(tensors["train_images"], 4 * [self.padding])
         self.train_pixels = padded.permute(0, 2, 3, 1).contiguous()
-
-    def train_batches(
-        self,
-        batch_size: int,
-        seed: Seed,
-        epoch: int,
-        start: int = 0,
-        augment: bool = True,
-        share: Share = WHOLE,
-    ) -> Iterator[Batch]:
-        """Yield ``share`` of the full batches of an epoch from batch ``start`` on."""
-        order = epoch_order(self.train_samples, seed, epoch)
-        rest = order[start * batch_size : self.steps(batch_size) * batch_size]
-        yield from self._gather(rest, batch_size, seed, epoch, augment, share)
-
-    def train_subset(self, images: int | None, seed: Seed, augment: bool) -> Iterator[Batch]:
-        """Yield ``images`` training images (null is all), the same for equal seeds."""
-        order = epoch_order(self.train_samples, seed, 0)[:images]
-        yield from self._gather(order, self.evaluation_batch, seed, 0, augment)
 
     def _gather(
         self,
@@ -174,26 +174,18 @@ class FolderData(ImageData):
         self.train_samples = len(self._train)
         self.workers = max(0, torch.get_num_threads() - 1)
 
-    def train_batches(
+    def _gather(
         self,
+        order: torch.Tensor,
         batch_size: int,
         seed: Seed,
         epoch: int,
-        start: int = 0,
-        augment: bool = True,
+        augment: bool,
         share: Share = WHOLE,
     ) -> Iterator[Batch]:
-        """Yield ``share`` of the full batches of an epoch from batch ``start`` on."""
-        order = epoch_order(self.train_samples, seed, epoch)
-        rest = order[start * batch_size : self.steps(batch_size) * batch_size]
+        """Yield the training samples ``order`` in batches, decoded, cropped and flipped."""
         images = _Seeded(self._train, self._augmented if augment else self._centered, seed, epoch)
-        yield from self._load(images, split(rest, batch_size, share))
-
-    def train_subset(self, images: int | None, seed: Seed, augment: bool) -> Iterator[Batch]:
-        """Yield ``images`` training images (null is all), the same for equal seeds."""
-        order = epoch_order(self.train_samples, seed, 0)[:images]
-        source = _Seeded(self._train, self._augmented if augment else self._centered, seed, 0)
-        yield from self._load(source, split(order, self.evaluation_batch))
+        yield from self._load(images, split(order, batch_size, share))
 
     def test_batches(self) -> Iterator[Batch]:
         """Yield the whole test set."""

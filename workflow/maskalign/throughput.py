@@ -24,13 +24,12 @@ SLOWEST_STEP = 20.0  # seconds; of a network that would be slower, a smaller bat
 FEWEST_IMAGES = 8  # of a first guess
 
 
-def measure_study(study: Study, file: Path, again: bool = False, say=print) -> None:
-    """Measure every network that ``study`` trains and add the rows to ``file``.
+def measure_study(study: Study, file: Path, say=print) -> None:
+    """Measure every network of ``study`` that this device has no entry for; add it to ``file``.
 
     Args:
         study: the study.
         file: table of ``cost.THROUGHPUT``; written after every row, so nothing measured is lost.
-        again: whether to measure what this device has an entry for.
         say: receives one line a network.
     """
     table = cost.Throughput([file] if file.exists() else [])
@@ -40,7 +39,7 @@ def measure_study(study: Study, file: Path, again: bool = False, say=print) -> N
         wanted.setdefault(tuple(cost.setting(values).values()), values)
     for values in wanted.values():
         name = f"{values['model']} x{values['width']:g} on {values['dataset']}"
-        if not again and table.find(device_name(), values):
+        if table.find(device_name(), values):
             say(f"{name}: measured before")
             continue
         row = _in_a_process(values)

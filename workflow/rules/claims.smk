@@ -13,6 +13,7 @@ rule claims:
     conda:
         "../../envs/environment.yaml"
     params:
+        version=selection.VERSION["claims"],
         margin=STUDY.config["claims"]["margin"],
     message:
         "Test the paper's claims"

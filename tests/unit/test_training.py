@@ -147,20 +147,70 @@ def test_kept_checkpoint_of_epoch_k_is_the_state_of_a_run_stopped_there(tmp_path
     assert same(kept[2], stopped.state_dict())
 
 
-def test_a_checkpoint_of_other_values_or_a_torn_one_is_not_used(tmp_path, monkeypatch, capsys):
-    straight, _ = finished(tmp_path)
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[-40] ^= 1  # of a tensor: the file stays a whole safetensors file
+    file.write_bytes(content)
+
+
+def tell_another_epoch(file):
+    file.write_bytes(file.read_bytes().replace(b'"epoch":"1"', b'"epoch":"2"'))
+
+
+def interrupted(state, steps, identity="id"):
+    with pytest.raises(InterruptedError):
+        train(net(), Blobs(steps), PLAN, state, identity)
+    return state / "resume.safetensors", state / "previous-resume.safetensors"
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip_a_bit, tell_another_epoch])
+def test_of_a_damaged_checkpoint_the_one_before_is_used(tmp_path, monkeypatch, capsys, damage):
+    straight, history = finished(tmp_path)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    for identity, tear in (("other", False), ("id", True)):
-        state = tmp_path / identity / str(tear)
-        with pytest.raises(InterruptedError):
-            train(net(), Blobs(9), PLAN, state, identity)
-        file = state / "resume.safetensors"
-        if tear:
-            file.write_bytes(file.read_bytes()[:-7])
-        model = net()
-        train(model, Blobs(), PLAN, state, "id")
-        assert "starting afresh" in capsys.readouterr().out
-        assert same(straight, model.state_dict())
+    newest, previous = interrupted(tmp_path / "damaged", 9)
+    capsys.readouterr()
+    damage(newest)
+    model = net()
+    again = train(model, Blobs(), PLAN, tmp_path / "damaged", "id")
+    said = capsys.readouterr().out
+    assert f"{newest}: is damaged" in said
+    assert "going on from epoch 1, step 2" in said  # the newest one was of step 3
+    assert same(straight, model.state_dict())
+    assert history == again
+
+    newest, previous = interrupted(tmp_path / "both", 9)
+    damage(newest)
+    damage(previous)
+    model = net()
+    train(model, Blobs(), PLAN, tmp_path / "both", "id")
+    assert "starting from the beginning" in capsys.readouterr().out
+    assert same(straight, model.state_dict())
+
+
+@pytest.mark.parametrize("other", ["identity", "version"])
+def test_a_checkpoint_of_other_values_or_another_version_is_not_used(
+    tmp_path, monkeypatch, capsys, other
+):
+    straight, _ = finished(tmp_path)
+    with monkeypatch.context() as then:
+        then.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        if other == "version":
+            then.setattr(training, "FORMAT", "checkpoint 1")
+        interrupted(tmp_path / "state", 9, "other" if other == "identity" else "id")
+    model = net()
+    train(model, Blobs(), PLAN, tmp_path / "state", "id")
+    said = capsys.readouterr().out
+    assert "belongs to other values or another version; it is not used" in said
+    assert "starting from the beginning" in said
+    assert same(straight, model.state_dict())
 
 
 def test_a_run_whose_loss_is_not_finite_stops_and_says_so(tmp_path):

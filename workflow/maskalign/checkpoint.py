@@ -1,4 +1,7 @@
-"""Files that are either whole or absent: tensors as safetensors, written beside and renamed."""
+"""Files that are either whole or absent: tensors as safetensors, written beside and renamed.
+
+Tensor files carry a checksum of their content, so that a damaged one is refused, never used.
+"""
 
 import contextlib
 import hashlib
@@ -7,15 +10,22 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+CHECKSUM = "checksum"  # in the metadata of a tensor file
+REMEDY = "delete it, and the next start makes it again"
+
 
 @contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path``, on disk for good, when the block succeeds."""
+def atomic(path: str | Path, previous: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path``, on disk for good, when the block succeeds.
+
+    What was at ``path`` is then kept as ``previous``, if that is given.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
@@ -23,9 +33,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if previous and path.exists():
+            path.replace(previous)
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a rename on disk for good."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -40,16 +62,20 @@ def write_json(path: str | Path, content: object, indent: int | None = 1) -> Non
 
 
 def save_tensors(
-    path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+    path: str | Path,
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, str] | None = None,
+    previous: Path | None = None,
 ) -> None:
-    """Write named tensors (any shape and memory format) atomically as safetensors."""
+    """Write named tensors (any shape and memory format) and their checksum, as ``atomic`` does."""
     # safetensors refuses views and channels_last; values are kept, the format is not.
     dense = {
         k: v.detach().cpu().contiguous(memory_format=torch.contiguous_format)
         for k, v in tensors.items()
     }
-    with atomic(path) as temporary:
-        save_file(dense, temporary, metadata=metadata)
+    metadata = metadata or {}
+    with atomic(path, previous) as temporary:
+        save_file(dense, temporary, {**metadata, CHECKSUM: _checksum(dense, metadata)})
 
 
 def load_tensors(
@@ -58,22 +84,43 @@ def load_tensors(
     """Return the named tensors of a file and its metadata.
 
     Raises:
-        ValueError: one line, if the file is not a whole safetensors file.
+        ValueError: one line, if the file is damaged: no whole safetensors file, or not the content
+            that was written.
     """
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+    with _opened(path, device) as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() or {}
+    if metadata.pop(CHECKSUM, None) != _checksum(tensors, metadata):
+        raise ValueError(f"{path}: is damaged (checksum differs); {REMEDY}")
+    return tensors, metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Return the metadata of a tensor file; ValueError, one line, if it is not a whole one."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, device: torch.device | str = "cpu") -> Iterator[safe_open]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            yield file
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+        raise ValueError(f"{path}: is damaged ({error}); {REMEDY}") from None
+
+
+def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    whole = f"{digest(tensors)} {json.dumps(metadata, sort_keys=True)}"
+    return hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the content of a JSON file; ValueError, one line, if it is not a whole one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"{path}: is damaged ({error}); {REMEDY}") from None
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -6,7 +6,6 @@ functions of (seed, epoch, sample index) alone, so that a resumed run sees the s
 processes that share a batch augment its images as one process would.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from maskalign.checkpoint import load_tensors
+from maskalign.checkpoint import load_tensors, read_json
 from maskalign.seeds import derive, generator
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # float32 [B, C, H, W], normalised, and int64 [B]
@@ -166,7 +165,7 @@ class FolderData(ImageData):
         gray = [v2.Grayscale()] if channels == 1 else []
         self._augmented = v2.Compose([v2.ToImage(), *crop, *flip, *gray])
         self._centered = v2.Compose([v2.ToImage(), *center, *gray])
-        index = json.loads(Path(path).read_text(encoding="utf-8"))
+        index = read_json(path)
         folder = Path(path).parent / index["folder"]
         self._train = _Files(folder / "train", index["train"], index["classes"])
         self._test = _Files(folder / "val", index["val"], index["classes"])

@@ -25,3 +25,13 @@ def values_hash(values: dict[str, Any]) -> str:
     """Return a hash of resolved values, the same for equal values on any machine."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested values by dotted key; what is not a dict is one value."""
+    if not isinstance(values, dict):
+        return {prefix: values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

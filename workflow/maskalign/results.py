@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import platform
 import resource
 import socket
@@ -12,11 +11,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskalign.checkpoint import write_json, write_text
-from maskalign.identity import IDENTITY, values_hash
+from maskalign.checkpoint import REMEDY, read_json, write_json, write_text
+from maskalign.identity import IDENTITY, flat, values_hash
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from maskalign.study import Study
 
 COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
 CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error", "status"]
@@ -99,31 +100,38 @@ def _csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> str:
     return text.getvalue()
 
 
-def collect(role: str, files: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Return the rows of ``files``: of records (``runs``), of curves or of planes."""
-    return collect_metrics(files) if role == "runs" else collect_rows(files)
+def collect(role: str, files: Iterable[str | Path], study: "Study") -> list[dict[str, Any]]:
+    """Return the rows of ``files``: of records (``runs``), of curves or of planes.
+
+    Raises:
+        ValueError: one line, if a file is damaged, or its run was made with other values than those
+            of ``study``.
+    """
+    rows = []
+    for file in map(Path, files):
+        record = read_json(file.with_name("result.json"))
+        run = study.run(file.parent.relative_to(study.runs_folder).as_posix())
+        _check(file, record, run["values"])
+        if role == "runs":
+            rows += [record["run"] | {"status": record["status"]} | m for m in record["metrics"]]
+        else:
+            with file.open(encoding="utf-8", newline="") as lines:
+                rows += list(csv.DictReader(lines))
+    return rows
 
 
-def frame(role: str, files: Iterable[str | Path]) -> "pd.DataFrame":
+def _check(file: Path, record: dict[str, Any], values: dict[str, Any]) -> None:
+    if record["values_hash"] == values_hash(values):
+        return
+    made, wanted = flat(record["values"]), flat(values)
+    key = min(k for k in made.keys() | wanted if made.get(k) != wanted.get(k))
+    raise ValueError(
+        f"{file}: was made with {key} {made.get(key)}, the study has {wanted.get(key)}; {REMEDY}"
+    )
+
+
+def frame(role: str, files: Iterable[str | Path], study: "Study") -> "pd.DataFrame":
     """Return the rows of ``files`` as they come back from runs.csv and its like."""
     import pandas as pd
 
-    return pd.read_csv(io.StringIO(_csv(collect(role, files), TABLES[role])))
-
-
-def collect_metrics(records: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Return one row a number (COLUMNS) from result records."""
-    rows = []
-    for path in records:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-        rows += [record["run"] | {"status": record["status"]} | m for m in record["metrics"]]
-    return rows
-
-
-def collect_rows(files: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Return the rows of all files, of curves or of planes."""
-    rows = []
-    for path in files:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows += list(csv.DictReader(file))
-    return rows
+    return pd.read_csv(io.StringIO(_csv(collect(role, files, study), TABLES[role])))

@@ -92,6 +92,11 @@ class Study:
         """Return the paths of all runs of the given stages, in the order of the study."""
         return [r["path"] for r in self._runs.values() if r["stage"] in stages]
 
+    @property
+    def runs_folder(self) -> str:
+        """Return the folder that holds the runs' own folders."""
+        return f"results/{self.name}/runs"
+
     def selected(self, selection: dict[str, Any], *stages: str) -> list[str]:
         """Return the paths of the runs of ``stages`` that a table's or figure's selection shows."""
         widths = selection.get("widths")

@@ -26,6 +26,7 @@ from maskalign.pruning import Mask
 # Between two checkpoints; ten times longer where writing is slow.
 CHECKPOINT_SECONDS = float(os.environ.get("MASKALIGN_CHECKPOINT_SECONDS", "60"))
 SLOW_WRITE_SECONDS = 2.0
+FORMAT = "checkpoint 2"  # another version's checkpoints are not used
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def train(
     parameters = dict(model.named_parameters())
     masked = [parameters[name] for name in mask or {}]
     masks = [m.to(parameters[name]) for name, m in (mask or {}).items()]
+    identity = f"{FORMAT} {identity}"
     steps = data.steps(plan.batch_size)
     if not steps:
         raise ValueError(
@@ -198,7 +200,7 @@ def _multiply(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
             torch._foreach_mul_(weights, masks)
 
 
-def _save(file, identity, model, momentum, total, position: Position) -> None:
+def _save(file: Path, identity, model, momentum, total, position: Position) -> None:
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"momentum.{i}": m for i, m in enumerate(momentum) if m is not None}
     metadata = {
@@ -207,30 +209,39 @@ def _save(file, identity, model, momentum, total, position: Position) -> None:
         "step": str(position.step),
         "history": json.dumps(position.history),
     }
-    save_tensors(file, tensors | {"total": total}, metadata)
+    save_tensors(file, tensors | {"total": total}, metadata, _previous(file))
+
+
+def _previous(file: Path) -> Path:
+    """Return where the checkpoint before ``file`` is kept, in case that one gets damaged."""
+    return file.with_name(f"previous-{file.name}")
 
 
 def _resume(file: Path, identity: str, model, momentum, total, log) -> Position:
-    """Load the checkpoint of an interrupted run, if there is one of this identity."""
-    if not file.exists():
-        return Position()
-    try:
-        tensors, metadata = load_tensors(file, total.device)
-    except ValueError as error:
-        log(f"{error}; starting afresh")
-        return Position()
-    if metadata.get("identity") != identity:
-        log(f"{file}: belongs to a run with other values; starting afresh")
-        return Position()
-    model.load_state_dict(_under("model.", tensors))
-    for i, buffer in _under("momentum.", tensors).items():
-        momentum[int(i)].copy_(buffer)
-    total.copy_(tensors["total"])
-    position = Position(
-        int(metadata["epoch"]), int(metadata["step"]), json.loads(metadata["history"])
-    )
-    log(f"going on from epoch {position.epoch}, step {position.step}")
-    return position
+    """Load the newest sound checkpoint of an interrupted run, if it has one of this identity."""
+    for candidate in (file, _previous(file)):
+        try:
+            tensors, metadata = load_tensors(candidate, total.device)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            log(f"{error}; it is not used")
+            continue
+        if metadata.get("identity") != identity:
+            log(f"{candidate}: belongs to other values or another version; it is not used")
+            continue
+        model.load_state_dict(_under("model.", tensors))
+        for i, buffer in _under("momentum.", tensors).items():
+            momentum[int(i)].copy_(buffer)
+        total.copy_(tensors["total"])
+        position = Position(
+            int(metadata["epoch"]), int(metadata["step"]), json.loads(metadata["history"])
+        )
+        log(f"going on from epoch {position.epoch}, step {position.step}")
+        return position
+    if file.parent.exists():
+        log("starting from the beginning")
+    return Position()
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ for experiment, key in STUDY.left_out.items() if workflow.is_main_process else (
     logger.warning(f"experiments.{experiment} is left out: its data is not given ({key})")
 
 OUT = f"results/{STUDY.name}"
-RUNS = f"{OUT}/runs"
+RUNS = STUDY.runs_folder
 STATE = f"{OUT}/state"
 LOGS = f"{OUT}/logs"
 PATHS = studies.PATHS

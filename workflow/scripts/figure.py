@@ -6,7 +6,9 @@ with job(snakemake.log[0], snakemake.threads):
     from maskalign import figures, results, study
 
     config, name = study.load(snakemake.config), snakemake.wildcards.figure
-    sources = [results.frame(role, snakemake.input.get(role, [])) for role in results.TABLES]
+    sources = [
+        results.frame(role, snakemake.input.get(role, []), config) for role in results.TABLES
+    ]
     figures.write(
         figures.build(config, name, figures.Sources(*sources)),
         name,

@@ -3,8 +3,9 @@
 from maskalign.job import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from maskalign import results
+    from maskalign import results, study
 
+    config = study.load(snakemake.config)
     for role, columns in results.TABLES.items():
-        rows = results.collect(role, snakemake.input[role])
+        rows = results.collect(role, snakemake.input[role], config)
         results.write_rows(snakemake.output[role], rows, columns)

@@ -6,7 +6,8 @@ with job(snakemake.log[0], snakemake.threads):
     from maskalign import formats, results, study, tables
 
     config, name = study.load(snakemake.config), snakemake.wildcards.table
-    table = tables.build(config, name, results.frame("runs", snakemake.input.get("runs", [])))
+    runs = results.frame("runs", snakemake.input.get("runs", []), config)
+    table = tables.build(config, name, runs)
     formats.write_csv(table, snakemake.output.csv)
     formats.write_markdown(table, snakemake.output.markdown)
     formats.write_latex(table, snakemake.output.latex)

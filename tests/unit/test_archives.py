@@ -170,6 +170,14 @@ def test_fashion_is_read_as_torchvision_lays_it_out(fashion):
     assert images.shape == (IMAGES["train"], 1, 28, 28)
 
 
+def test_what_debian_installed_spares_the_download(fashion, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "DEBIAN_FASHION", fashion)
+    (images, _), _ = archives.read("fashion", tmp_path / "empty", download=True)
+    assert images.shape == (IMAGES["train"], 1, 28, 28)
+    with pytest.raises(ValueError, match="empty: has neither"):  # a folder of the user's own counts
+        archives.read("fashion", tmp_path / "empty", download=False)
+
+
 def test_half_of_fashion_is_named(fashion):
     file = fashion / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-20])

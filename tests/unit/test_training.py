@@ -162,7 +162,7 @@ def flip_a_bit(file):
 
 
 def tell_another_epoch(file):
-    file.write_bytes(file.read_bytes().replace(b'"epoch":"1"', b'"epoch":"2"'))
+    file.write_bytes(file.read_bytes().replace(b'epoch\\": \\"1', b'epoch\\": \\"2'))
 
 
 def interrupted(state, steps, identity="id"):
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_other_values_or_another_version_is_not_used(
     model = net()
     train(model, Blobs(), PLAN, tmp_path / "state", "id")
     said = capsys.readouterr().out
-    assert "belongs to other values or another version; it is not used" in said
+    assert "belongs to other values or another version" in said
     assert "starting from the beginning" in said
     assert same(straight, model.state_dict())
 

@@ -66,6 +66,8 @@ FASHION_FILES = [
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 ]
 
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's dataset-fashion-mnist
+
 
 def read(source: str, folder: Path, download: bool) -> tuple[Images, Images]:
     """Return training and test images of ``source``: cifar10, cifar100, svhn or fashion.
@@ -166,10 +168,13 @@ def _svhn(folder: Path, download: bool) -> tuple[Images, Images]:
 
 
 def _fashion(folder: Path, download: bool) -> tuple[Images, Images]:
-    """Read the four idx files, gzipped or not, as torchvision or Debian lays them out."""
+    """Read the four idx files, gzipped or not, as torchvision or Debian lays them out.
+
+    What Debian has installed spares the download.
+    """
     from torchvision.datasets import FashionMNIST
 
-    places = [folder, folder / "FashionMNIST" / "raw"]
+    places = [folder, folder / "FashionMNIST" / "raw", *([DEBIAN_FASHION] if download else [])]
     with tempfile.TemporaryDirectory() as scratch:
         found = {name: _find(name, places) for name in FASHION_FILES}
         if not all(found.values()):

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-CHECKSUM = "checksum"  # in the metadata of a tensor file
+# The one entry in a file's header, as several would be written in any order: a list of the
+# metadata and the checksum.
+ENTRY = "maskalign"
 REMEDY = "delete it, and the next start makes it again"
 
 
@@ -39,6 +42,13 @@ def atomic(path: str | Path, previous: Path | None = None) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in ``folder``: files that never got their names."""
+    for file in folder.rglob(".*"):
+        if re.fullmatch(r"\..+\.\d+", file.name):
+            file.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -74,8 +84,9 @@ def save_tensors(
         for k, v in tensors.items()
     }
     metadata = metadata or {}
+    entry = json.dumps([metadata, _checksum(dense, metadata)], sort_keys=True)
     with atomic(path, previous) as temporary:
-        save_file(dense, temporary, {**metadata, CHECKSUM: _checksum(dense, metadata)})
+        save_file(dense, temporary, {ENTRY: entry})
 
 
 def load_tensors(
@@ -89,16 +100,24 @@ def load_tensors(
     """
     with _opened(path, device) as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        metadata = file.metadata() or {}
-    if metadata.pop(CHECKSUM, None) != _checksum(tensors, metadata):
+        metadata, checksum = _entry(file)
+    if checksum != _checksum(tensors, metadata):
         raise ValueError(f"{path}: is damaged (checksum differs); {REMEDY}")
     return tensors, metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Return the metadata of a tensor file; ValueError, one line, if it is not a whole one."""
+    """Return the metadata of a tensor file; ValueError, one line, if it is no such file."""
     with _opened(path) as file:
-        return file.metadata() or {}
+        return _entry(file)[0]
+
+
+def _entry(file: safe_open) -> tuple[dict[str, str], str]:
+    try:
+        metadata, checksum = json.loads((file.metadata() or {})[ENTRY])
+    except (KeyError, ValueError, TypeError):
+        return {}, ""
+    return metadata, checksum
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskalign.checkpoint import REMEDY, read_json, write_json, write_text
+from maskalign.checkpoint import REMEDY, read_json, sweep, write_json, write_text
 from maskalign.identity import IDENTITY, flat, values_hash
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Record:
         self.metrics += [where | {"metric": name, "value": v} for name, v in scores.items()]
 
     def finish(self, path: str | Path, **more) -> None:
-        """Write the record to ``path``."""
+        """Write the record to ``path``, in the folder that is this run's alone."""
         content = {
             "run": {k: self.values.get(k) for k in IDENTITY},
             "stage": self.values["stage"],
@@ -61,6 +61,7 @@ class Record:
             "values": self.values,
             "provenance": provenance() | {"seconds": round(time.time() - self._began, 2)},
         }
+        sweep(Path(path).parent)
         write_json(path, content)
 
 

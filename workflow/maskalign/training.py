@@ -225,10 +225,10 @@ def _resume(file: Path, identity: str, model, momentum, total, log) -> Position:
         except FileNotFoundError:
             continue
         except ValueError as error:
-            log(f"{error}; it is not used")
+            log(f"{error}")
             continue
         if metadata.get("identity") != identity:
-            log(f"{candidate}: belongs to other values or another version; it is not used")
+            log(f"{candidate}: belongs to other values or another version")
             continue
         model.load_state_dict(_under("model.", tensors))
         for i, buffer in _under("momentum.", tensors).items():
@@ -239,8 +239,8 @@ def _resume(file: Path, identity: str, model, momentum, total, log) -> Position:
         )
         log(f"going on from epoch {position.epoch}, step {position.step}")
         return position
-    if file.parent.exists():
-        log("starting from the beginning")
+    if file.exists():
+        log("no checkpoint of this run can be used: starting from the beginning")
     return Position()
 
 

@@ -19,3 +19,24 @@ rule claims:
         "Test the paper's claims"
     script:
         "../scripts/claims.py"
+
+
+# Asked for by its name: what a study of more pairs than this one, a pilot, can decide.
+rule power:
+    input:
+        runs=f"{OUT}/runs.csv",
+    output:
+        csv=f"{OUT}/power.csv",
+        markdown=f"{OUT}/power.md",
+    log:
+        f"{LOGS}/power.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        version=selection.VERSION["claims"],
+        margin=STUDY.config["claims"]["margin"],
+    message:
+        "Compute what more pairs can decide"
+    script:
+        "../scripts/power.py"

@@ -1,0 +1,178 @@
+"""A training killed at any moment, however often, ends with the bits of the undisturbed one."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from maskalign import sources, stages, training
+
+KILLS = 50
+DATA = {
+    "source": "digits",
+    "image_size": 8,
+    "train_images": 120,
+    "test_images": 60,
+    "compose": 1,
+    "mean": [0.3],
+    "std": [0.38],
+    "crop_padding": 1,
+    "flip": False,
+}
+# What Python reports before it touches a file; safetensors' own writing is not reported.
+FILE_EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "shutil.copytree"}
+STAGES = ["dense", "imp", "sparse"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a folder with a data set and a dense run and IMP round to start from."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("kills")
+    sources.prepare(DATA, folder / "digits.safetensors")
+    for stage in ("dense", "imp"):
+        run(folder, stage, folder / "parents" / stage, epochs=2)
+    return folder
+
+
+def run(folder: Path, stage: str, out: Path, epochs: int) -> None:
+    """Run a stage as its job does, on the parents in ``folder``."""
+    parents = folder / "parents"
+    values = {
+        "stage": stage,
+        "data": DATA,
+        "net": {
+            "architecture": "resnet20",
+            "options": {"blocks": [1], "channels": 4},
+            "unprunable": [],
+        },
+        "model": "resnet20",
+        "dataset": "digits",
+        "width": 1,
+        "init_seed": 0,
+        "order_seed": 0,
+        "batch_size": 40,
+        "processes": 1,
+        "evaluate_every": 1,
+        "precision": "float32",
+        "dense": {"epochs": epochs},
+        "keep_epochs": [0, 1],
+        "training": {"epochs": epochs, "lr": 0.02, "schedule": "cosine"},
+        "sparsity": 0.6,
+        "rewind_epoch": 0,
+        "start_epoch": 0,
+    }
+    given = {
+        "dense": {"checkpoints": out / "checkpoints"},
+        "imp": {
+            "start": parents / "dense/model.safetensors",
+            "start_mask": None,
+            "mask": out / "mask.safetensors",
+        },
+        "sparse": {
+            "checkpoints": parents / "dense/checkpoints",
+            "mask": parents / "imp/mask.safetensors",
+            "permutation": None,
+        },
+    }[stage]
+    getattr(stages, stage)(
+        data=str(folder / "digits.safetensors"),
+        values=values,
+        state=str(out.with_name(f"{out.name}-state")),
+        model=str(out / "model.safetensors"),
+        history=str(out / "history.csv"),
+        result=str(out / "result.json"),
+        **{k: str(v) if v else None for k, v in given.items()},
+    )
+
+
+def start(work) -> int:
+    """Run ``work`` in a process of its own and return its number; it exits with 0 or is killed."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            training.CHECKPOINT_SECONDS = 0.0  # a checkpoint after every step
+            sys.stdout = Path(os.devnull).open("w")
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return process
+
+
+def killed(process: int) -> bool:
+    """Wait for a process and return whether it was killed; it must not fail otherwise."""
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+def kill_after(process: int, seconds: float) -> None:
+    """Kill a process once it has computed for ``seconds``, however busy the machine is."""
+    child = psutil.Process(process)
+    while child.status() != psutil.STATUS_ZOMBIE and sum(child.cpu_times()[:2]) < seconds:
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+
+
+def results(out: Path) -> dict[str, object]:
+    """Return the content of all files of a run, but for when and where it ran."""
+    found: dict[str, object] = {
+        str(f.relative_to(out)): f.read_bytes() for f in out.rglob("*") if f.is_file()
+    }
+    record = json.loads(found.pop("result.json"))
+    return found | {"record": {k: v for k, v in record.items() if k != "provenance"}}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_fifty_times_at_random_moments(folder, tmp_path, stage):
+    epochs, draw, kills = 400, random.Random(stage), 0
+    assert not killed(start(lambda: run(folder, stage, tmp_path / "straight", epochs)))
+    while True:
+        process = start(lambda: run(folder, stage, tmp_path / "killed", epochs))
+        if kills < KILLS:
+            kill_after(process, draw.uniform(0.0, 0.12))
+        if not killed(process):
+            break
+        kills += 1
+    assert kills == KILLS, "the run ended before it was killed often enough; give it more epochs"
+    assert results(tmp_path / "killed") == results(tmp_path / "straight")
+    assert not (tmp_path / "killed-state").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_before_every_single_change_of_a_file(folder, tmp_path, stage):
+    """Of a checkpoint, between its rename and the next, of results, and while cleaning up."""
+
+    def killed_at(event: int, out: Path):
+        def work() -> None:
+            left = event
+
+            def hook(name: str, args: tuple) -> None:
+                nonlocal left
+                writes = name == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+                if name in FILE_EVENTS or writes:
+                    if left == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    left -= 1
+
+            sys.addaudithook(hook)
+            run(folder, stage, out, epochs=2)
+
+        return killed(start(work))
+
+    run(folder, stage, tmp_path / "straight", epochs=2)
+    straight = results(tmp_path / "straight")
+    event = 0
+    while killed_at(event, tmp_path / str(event)):
+        assert not killed(start(lambda at=event: run(folder, stage, tmp_path / str(at), 2)))
+        assert results(tmp_path / str(event)) == straight, f"killed before file event {event}"
+        event += 1
+    assert event > 20

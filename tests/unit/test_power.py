@@ -1,0 +1,49 @@
+"""The planned number of units finds what it says, as often as it says."""
+
+import math
+
+import numpy as np
+import pytest
+from maskalign import power, verdicts
+from maskalign.claims import CLAIMS
+from maskalign.study import Study
+from statsmodels.stats.weightstats import DescrStatsW
+from test_claims import planted
+
+BETTER = next(c for c in CLAIMS if not c.close)
+CLOSE = next(c for c in CLAIMS if c.close)
+DRAWS = 1500
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_the_least_effect_is_found_at_the_stated_power(n):
+    draw = np.random.default_rng(n)
+    values = draw.normal(power._least(BETTER, n), 1, (DRAWS, n))
+    p = np.array([verdicts._test(v, False, 1.0)["p"] for v in values])
+    assert (p < verdicts.LEVEL / len(CLAIMS)).mean() == pytest.approx(power.POWER, abs=0.04)
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_the_least_margin_shows_equal_results_to_be_close(n):
+    draw = np.random.default_rng(n)
+    margin = power._least(CLOSE, n)
+    p = [DescrStatsW(v).ttost_mean(-margin, margin)[0] for v in draw.normal(0, 1, (DRAWS, n))]
+    found = (np.array(p) < verdicts.LEVEL / len(CLAIMS)).mean()
+    assert found == pytest.approx(power.POWER, abs=0.04)
+
+
+def test_a_pilot_says_how_many_units_its_effect_needs(demo):
+    study = Study(demo)
+    small, large = (
+        power.plan(study, planted(study, permuted=effect, noise=2.0, seed=1))
+        .query("scope == 'mnist, resnet20'")
+        .set_index("claim")
+        for effect in (1.0, 8.0)
+    )
+    name = "permuted_beats_naive"
+    assert small.loc[name, "n"] == 4  # two pairs at two widths
+    assert large.loc[name, "needed"] < small.loc[name, "needed"]
+    assert large.loc[name, "least_5"] > large.loc[name, "least_60"] > 0
+    assert math.isinf(large.loc["close_at_initialisation", "needed"])  # 8 points are not close
+    page = power.markdown(study, small.reset_index())
+    assert f"| {small.loc[name, 'needed']:.0f} |" in page

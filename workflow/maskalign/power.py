@@ -1,0 +1,89 @@
+"""What a study of n independent units can decide, by the spread that a pilot study shows.
+
+The tests are those of ``verdicts``: the level is split over all claims, as Holm's correction does
+for the smallest p-value, and a claim counts as decidable at 80 % power.
+"""
+
+import math
+from typing import Any
+
+import pandas as pd
+from statsmodels.stats.power import TTestPower
+
+from maskalign.claims import CLAIMS, Claim, Results
+from maskalign.study import Study
+from maskalign.verdicts import FEWEST_UNITS, LEVEL
+
+POWER = 0.8
+UNITS = [5, 10, 20, 30, 60]
+COLUMNS = ["claim", "effect", "scope", "n", "mean", "sd", "needed"]
+
+
+def plan(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+    """Compute from the spread between a pilot's units what n units can show.
+
+    Args:
+        study: the pilot study.
+        runs: its runs.csv.
+
+    Returns:
+        One row a claim, data set and model: claim, effect (what the number is, and its unit),
+        scope, the pilot's n, mean and sd, ``needed``, the units at which an effect of the pilot's
+        size is found (infinite if none would do), and ``least_<n>``, the smallest effect that n
+        units find; for "close" claims it is the least margin within which they show two equal
+        results.
+    """
+    results, rows = Results(study, runs), []
+    for claim in CLAIMS:
+        for (dataset, model), part in claim.numbers(results).groupby(["dataset", "model"]):
+            values = part["value"].dropna()
+            if len(values) < FEWEST_UNITS or not values.std():
+                continue
+            about = {"claim": claim.name, "effect": claim.effect, "scope": f"{dataset}, {model}"}
+            spread = {"n": len(values), "mean": values.mean(), "sd": values.std()}
+            margin = study.config["claims"]["margin"]
+            needed = {"needed": _needed(claim, values.mean(), values.std(), margin)}
+            least = {f"least_{n}": _least(claim, n) * values.std() for n in UNITS}
+            rows.append(about | spread | needed | least)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(f"least_{n}" for n in UNITS)])
+
+
+def _test(claim: Claim) -> dict[str, Any]:
+    """Return the test of a claim; "close" is two one-sided tests, at equality both near ``POWER``.
+
+    With a true difference of 0 both must succeed, so each is given half of what may fail.
+    """
+    power = 1 - (1 - POWER) / 2 if claim.close else POWER
+    return {
+        "alpha": LEVEL / len(CLAIMS),
+        "power": power,
+        "alternative": "larger" if claim.close else "two-sided",
+    }
+
+
+def _least(claim: Claim, n: int) -> float:
+    return float(TTestPower().solve_power(nobs=n, **_test(claim)))
+
+
+def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
+    effect = margin - abs(mean) if claim.close else abs(mean)
+    if effect <= 0:
+        return math.inf
+    if effect / sd > _least(claim, FEWEST_UNITS):
+        return FEWEST_UNITS
+    return math.ceil(float(TTestPower().solve_power(effect_size=effect / sd, **_test(claim))))
+
+
+def markdown(study: Study, table: pd.DataFrame) -> str:
+    """Return the plan as a page."""
+    heads = ["Claim", "Scope", "Effect (mean ± sd of n)", "Units needed"]
+    heads += [f"Least effect, {n} units" for n in UNITS]
+    lines = [f"# What n units can decide: pilot {study.name}, protocol {study.protocol}", ""]
+    lines += [" ".join(str(__doc__).split()), ""]
+    lines += [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (1 + len(UNITS))]
+    for row in table.to_dict("records"):
+        effect = f"{row['mean']:.2f} ± {row['sd']:.2f} of {row['n']}, {row['effect']}"
+        needed = "none would do" if math.isinf(row["needed"]) else f"{row['needed']:.0f}"
+        least = [f"{row[f'least_{n}']:.2f}" for n in UNITS]
+        lines.append(f"| {' | '.join([row['claim'], row['scope'], effect, needed, *least])} |")
+    return "\n".join(lines) + "\n"

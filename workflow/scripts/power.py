@@ -1,0 +1,13 @@
+"""Compute from a pilot study what more pairs can decide, and show it."""
+
+from maskalign.job import job
+
+with job(snakemake.log[0], snakemake.threads) as say:
+    from maskalign import checkpoint, power, selection, study
+
+    config = study.load(snakemake.config)
+    table = power.plan(config, selection.read_rows(snakemake.input.runs))
+    page = power.markdown(config, table)
+    checkpoint.write_text(snakemake.output.csv, table.to_csv(index=False))
+    checkpoint.write_text(snakemake.output.markdown, page)
+    say(page)

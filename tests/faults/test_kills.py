@@ -99,8 +99,8 @@ def start(work) -> int:
         code = 1
         try:
             training.CHECKPOINT_SECONDS = 0.0  # a checkpoint after every step
-            sys.stdout = Path(os.devnull).open("w")
-            work()
+            with Path(os.devnull).open("w") as sys.stdout:
+                work()
             code = 0
         finally:
             os._exit(code)

@@ -92,6 +92,7 @@ class Cluster:
             script.write_text(f'#!/bin/sh\n{configuration} exec {shutil.which(tool)} "$@"\n')
             script.chmod(0o755)
         self.environment = os.environ | {
+            "MASKALIGN_DEVICE": "cpu",  # the cluster's GPUs are made up
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "SLURM_CONF": f"{folder}/etc/slurm.conf",
         }

@@ -30,10 +30,11 @@ HERE = str(Path(__file__).parent)
 # One file a process: the stage as the workflow runs it.
 JOB = """
 import json, os, sys
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from maskalign.job import job
 arguments = json.loads(sys.argv[3])
-with job(sys.argv[2]):
+with job(SimpleNamespace(log=[sys.argv[2]], threads=1, resources={})):
     from maskalign import stages
     stages.dense(**arguments)
 """

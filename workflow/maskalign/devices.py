@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import socket
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,17 @@ def claim(count: int, folder: Path | None = None) -> list[str]:
             if device not in claimed and _acquired(lock):
                 claimed.append(device)
     raise AssertionError  # never: a place without jobs always comes
+
+
+def require() -> None:
+    """Raise RuntimeError, one line, if torch can use no GPU and MASKALIGN_DEVICE is not ``cpu``."""
+    import torch
+
+    if not torch.cuda.is_available() and os.environ.get("MASKALIGN_DEVICE") != "cpu":
+        raise RuntimeError(
+            f"this job asks for a GPU (resources: gpu), but torch {torch.__version__} can use none "
+            f"on {socket.gethostname()}; with MASKALIGN_DEVICE=cpu it runs on the CPU"
+        )
 
 
 def _acquired(lock: FileLock) -> bool:

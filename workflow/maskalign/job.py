@@ -1,4 +1,4 @@
-"""What every job does before and after its work: threads, device, log."""
+"""What every job does before and after its work: threads, GPUs, log."""
 
 import contextlib
 import os
@@ -6,21 +6,24 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from maskalign import devices
 
 
 @contextlib.contextmanager
-def job(log: str | Path, threads: int = 1, gpus: int = 0) -> Iterator[Callable[[str], None]]:
-    """Run the body with ``threads`` threads, on ``gpus`` GPUs where there are any.
+def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
+    """Run the body as the job that ``snakemake`` describes, with its threads and its log.
 
-    Everything it prints goes to ``log``.
+    It has ``gpus`` GPUs where there are any; a job whose resources ask for a GPU (``gpu``) does not
+    run without one, unless MASKALIGN_DEVICE is ``cpu``. Everything it prints goes to its log.
 
     Yields a function that writes text to the original stderr, among Snakemake's own output. An
     exception ends the process with exit code 1 and one line there that says what went wrong and
     where the log is; the log has the traceback.
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when it is imported
+    os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read by torch when it is imported
+    log = snakemake.log[0]
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     stderr = os.dup(2)
     with Path(log).open("w", encoding="utf-8", buffering=1) as file:
@@ -30,6 +33,8 @@ def job(log: str | Path, threads: int = 1, gpus: int = 0) -> Iterator[Callable[[
         try:
             if gpus and (claimed := devices.claim(gpus)):
                 print(f"GPU {', '.join(claimed)}")
+            if gpus and snakemake.resources.get("gpu"):
+                devices.require()
             yield lambda text: os.write(stderr, f"{text}\n".encode())
         except Exception as error:
             traceback.print_exc(file=file)

@@ -2,7 +2,7 @@
 
 from maskalign.job import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     from maskalign import (
         checkpoint,
         comparison,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from maskalign.job import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake):
     from maskalign import sources, study
 
     config = study.load(snakemake.config).config

@@ -4,7 +4,7 @@ from maskalign.job import job
 
 METHODS = ["dense", "imp", "lth", "permuted", "naive"]
 
-with job(snakemake.log[0], snakemake.threads, gpus=1):
+with job(snakemake, gpus=1):
     from maskalign import analyses
 
     analyses.diversity(

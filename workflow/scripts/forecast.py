@@ -2,7 +2,7 @@
 
 from maskalign.job import job
 
-with job(snakemake.log[0], snakemake.threads) as say:
+with job(snakemake) as say:
     from maskalign import checkpoint, cost, forecast, study
 
     config = study.load(snakemake.config)

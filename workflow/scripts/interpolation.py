@@ -2,7 +2,7 @@
 
 from maskalign.job import job
 
-with job(snakemake.log[0], snakemake.threads, gpus=1):
+with job(snakemake, gpus=1):
     from maskalign import analyses
 
     analyses.interpolation(

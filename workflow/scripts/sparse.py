@@ -4,7 +4,7 @@ from maskalign.job import job
 
 gpus = snakemake.params.values["processes"]
 
-with job(snakemake.log[0], snakemake.threads, gpus):
+with job(snakemake, gpus):
     from maskalign import stages
 
     stages.sparse(

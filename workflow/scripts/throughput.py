@@ -4,7 +4,7 @@ from pathlib import Path
 
 from maskalign.job import job
 
-with job(snakemake.log[0], snakemake.threads, gpus=1):
+with job(snakemake, gpus=1):
     from maskalign import study, throughput
 
     throughput.measure_study(study.load(snakemake.config), Path(snakemake.output[0]))

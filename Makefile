@@ -1,4 +1,4 @@
-# make demo · make test · make test-slurm · make check · make gallery · make reference · make lock: each sets up what it needs.
+# make demo · make test · make test-slurm · make test-faults · make check · make gallery · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -7,7 +7,7 @@ READY := .venv/.ready
 GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png 13.png) \
 	$(addprefix tables/table_,01.md 09.md 12.md 17.md) claims.md
 
-.PHONY: demo test test-slurm check gallery reference lock
+.PHONY: demo test test-slurm test-faults check gallery reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
@@ -20,6 +20,10 @@ test: $(READY)
 # A real Slurm cluster in a temporary folder, where Debian's slurmctld, slurmd and slurm-client are installed.
 test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm
+
+# Kills at every moment, full disks, no memory, no permission: some five minutes.
+test-faults: $(READY)
+	$(BIN)/pytest tests/faults
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 """A training killed at any moment, however often, ends with the bits of the undisturbed one."""
 
-import json
 import os
 import random
 import signal
@@ -11,20 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from maskalign import sources, stages, training
+from maskalign import training
+from small import prepare, results, run
 
 KILLS = 50
-DATA = {
-    "source": "digits",
-    "image_size": 8,
-    "train_images": 120,
-    "test_images": 60,
-    "compose": 1,
-    "mean": [0.3],
-    "std": [0.38],
-    "crop_padding": 1,
-    "flip": False,
-}
 # What Python reports before it touches a file; safetensors' own writing is not reported.
 FILE_EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "shutil.copytree"}
 STAGES = ["dense", "imp", "sparse"]
@@ -32,64 +21,8 @@ STAGES = ["dense", "imp", "sparse"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Return a folder with a data set and a dense run and IMP round to start from."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("kills")
-    sources.prepare(DATA, folder / "digits.safetensors")
-    for stage in ("dense", "imp"):
-        run(folder, stage, folder / "parents" / stage, epochs=2)
-    return folder
-
-
-def run(folder: Path, stage: str, out: Path, epochs: int) -> None:
-    """Run a stage as its job does, on the parents in ``folder``."""
-    parents = folder / "parents"
-    values = {
-        "stage": stage,
-        "data": DATA,
-        "net": {
-            "architecture": "resnet20",
-            "options": {"blocks": [1], "channels": 4},
-            "unprunable": [],
-        },
-        "model": "resnet20",
-        "dataset": "digits",
-        "width": 1,
-        "init_seed": 0,
-        "order_seed": 0,
-        "batch_size": 40,
-        "processes": 1,
-        "evaluate_every": 1,
-        "precision": "float32",
-        "dense": {"epochs": epochs},
-        "keep_epochs": [0, 1],
-        "training": {"epochs": epochs, "lr": 0.02, "schedule": "cosine"},
-        "sparsity": 0.6,
-        "rewind_epoch": 0,
-        "start_epoch": 0,
-    }
-    given = {
-        "dense": {"checkpoints": out / "checkpoints"},
-        "imp": {
-            "start": parents / "dense/model.safetensors",
-            "start_mask": None,
-            "mask": out / "mask.safetensors",
-        },
-        "sparse": {
-            "checkpoints": parents / "dense/checkpoints",
-            "mask": parents / "imp/mask.safetensors",
-            "permutation": None,
-        },
-    }[stage]
-    getattr(stages, stage)(
-        data=str(folder / "digits.safetensors"),
-        values=values,
-        state=str(out.with_name(f"{out.name}-state")),
-        model=str(out / "model.safetensors"),
-        history=str(out / "history.csv"),
-        result=str(out / "result.json"),
-        **{k: str(v) if v else None for k, v in given.items()},
-    )
+    return prepare(tmp_path_factory.mktemp("kills"))
 
 
 def start(work) -> int:
@@ -120,15 +53,6 @@ def kill_after(process: int, seconds: float) -> None:
     while child.status() != psutil.STATUS_ZOMBIE and sum(child.cpu_times()[:2]) < seconds:
         time.sleep(0.002)
     os.kill(process, signal.SIGKILL)
-
-
-def results(out: Path) -> dict[str, object]:
-    """Return the content of all files of a run, but for when and where it ran."""
-    found: dict[str, object] = {
-        str(f.relative_to(out)): f.read_bytes() for f in out.rglob("*") if f.is_file()
-    }
-    record = json.loads(found.pop("result.json"))
-    return found | {"record": {k: v for k, v in record.items() if k != "provenance"}}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from maskalign.checkpoint import atomic, load_tensors, read_json, save_tensors, write_text
+from maskalign.checkpoint import load_tensors, save_tensors
+from maskalign.files import atomic, read_json, write_text
 
 TENSORS = {"w": torch.arange(40.0).view(5, 8), "mask": torch.tensor([True, False, True])}
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from maskalign.checkpoint import load_tensors, read_json
+from maskalign.checkpoint import load_tensors
+from maskalign.files import read_json
 from maskalign.seeds import derive, generator
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # float32 [B, C, H, W], normalised, and int64 [B]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from maskalign.checkpoint import write_json
+from maskalign.files import write_json
 from maskalign.seeds import generator
 
 PARTS = ("train", "val")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from maskalign.captions import TIMES, number
+from maskalign.files import write_text
 
 ABSENT = "\u2013"
 LATEX = {
@@ -89,11 +90,6 @@ def write_latex(table: Table, path: str | Path) -> None:
 def csv_text(frame: pd.DataFrame) -> str:
     """Return numeric data as CSV with eight significant digits; integers stay integers."""
     return frame.convert_dtypes().to_csv(index=False, float_format="%.8g", lineterminator="\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8."""
-    Path(path).write_text(text, encoding="utf-8")
 
 
 def _markdown(cell: Cell | str) -> str:

@@ -5,7 +5,7 @@ import socket
 import time
 from pathlib import Path
 
-from maskalign.checkpoint import write_text
+from maskalign.files import write_text
 
 
 class OwnershipError(RuntimeError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskalign.checkpoint import REMEDY, read_json, sweep, write_json, write_text
+from maskalign.files import REMEDY, read_json, sweep, write_json, write_text
 from maskalign.identity import IDENTITY, flat, values_hash
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Record:
         self.status = COMPLETED
         self.guard: Callable[[], None] = lambda: None
         self.metrics: list[dict[str, Any]] = []
-        self._began = time.time()
+        self._began = time.perf_counter()
 
     def add(self, scores: dict[str, float], **where) -> None:
         """Add metrics by name; ``where`` gives the split and what differs from the run."""
@@ -59,7 +59,7 @@ class Record:
             **more,
             "values_hash": self.identity,
             "values": self.values,
-            "provenance": provenance() | {"seconds": round(time.time() - self._began, 2)},
+            "provenance": provenance() | {"seconds": round(time.perf_counter() - self._began, 2)},
         }
         sweep(Path(path).parent)
         write_json(path, content)

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from maskalign import matching, models, pruning, symmetry
-from maskalign.checkpoint import digest, load_tensors, save_tensors, write_text
+from maskalign.checkpoint import digest, load_tensors, save_tensors
 from maskalign.distributed import data_parallel, leave, place
 from maskalign.evaluation import evaluate
+from maskalign.files import write_text
 from maskalign.ownership import Owner
 from maskalign.plan import OTHER_MATCHING
 from maskalign.results import COMPLETED, DIVERGED, Record

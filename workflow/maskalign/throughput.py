@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from maskalign import cost
-from maskalign.checkpoint import write_text
+from maskalign.files import write_text
 from maskalign.study import Study
 
 SECONDS = 3.0  # of training that are timed

@@ -3,9 +3,9 @@
 from maskalign.job import job
 
 with job(snakemake):
-    from maskalign import checkpoint, selection, study, verdicts
+    from maskalign import files, selection, study, verdicts
 
     config = study.load(snakemake.config)
     table = verdicts.judge(config, selection.read_rows(snakemake.input.runs))
-    checkpoint.write_text(snakemake.output.csv, table.to_csv(index=False))
-    checkpoint.write_text(snakemake.output.markdown, verdicts.markdown(config, table))
+    files.write_text(snakemake.output.csv, table.to_csv(index=False))
+    files.write_text(snakemake.output.markdown, verdicts.markdown(config, table))

@@ -4,9 +4,9 @@ from maskalign.job import job
 
 with job(snakemake):
     from maskalign import (
-        checkpoint,
         comparison,
         comparison_page,
+        files,
         formats,
         reported,
         selection,
@@ -16,14 +16,9 @@ with job(snakemake):
     from maskalign.figures import style
 
     config = study.load(snakemake.config)
-    files = snakemake.input
-    paper = reported.read(files.cells, files.hyperparameters, files.facts)
-    table = comparison.compare(config, selection.read_rows(files.runs), paper)
-    checkpoint.write_text(snakemake.output.csv, formats.csv_text(table))
-    page = comparison_page.markdown(config, table, paper)
-    checkpoint.write_text(snakemake.output.markdown, page)
-    with (
-        checkpoint.atomic(snakemake.output.pdf) as pdf,
-        checkpoint.atomic(snakemake.output.png) as png,
-    ):
-        style.save(figure.draw(config, table, paper), pdf, png)
+    given, made = snakemake.input, snakemake.output
+    paper = reported.read(given.cells, given.hyperparameters, given.facts)
+    table = comparison.compare(config, selection.read_rows(given.runs), paper)
+    files.write_text(made.csv, formats.csv_text(table))
+    files.write_text(made.markdown, comparison_page.markdown(config, table, paper))
+    style.save(figure.draw(config, table, paper), made.pdf, made.png)

@@ -3,11 +3,11 @@
 from maskalign.job import job
 
 with job(snakemake) as say:
-    from maskalign import checkpoint, power, selection, study
+    from maskalign import files, power, selection, study
 
     config = study.load(snakemake.config)
     table = power.plan(config, selection.read_rows(snakemake.input.runs))
     page = power.markdown(config, table)
-    checkpoint.write_text(snakemake.output.csv, table.to_csv(index=False))
-    checkpoint.write_text(snakemake.output.markdown, page)
+    files.write_text(snakemake.output.csv, table.to_csv(index=False))
+    files.write_text(snakemake.output.markdown, page)
     say(page)

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from maskalign.captions import METHOD_TITLES, NOT_RUN, number
-from maskalign.formats import csv_text, write_text
+from maskalign.files import atomic, write_text
+from maskalign.formats import csv_text
 
 TEXT_WIDTH = 6.75  # inches; the paper's columns are 3.25 wide
 COLUMN_WIDTH = 3.25
@@ -96,10 +97,10 @@ def write(drawing: Drawing, name: str, pdf: str, png: str, csv: str, md: str) ->
 
 
 def save(figure: Figure, pdf: str | Path, png: str | Path) -> None:
-    """Write a figure as vector PDF and 150 dpi PNG; the files may have any name."""
-    with styled():
-        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
-        figure.savefig(png, format="png", dpi=150)
+    """Write a figure as vector PDF and 150 dpi PNG, atomically."""
+    with styled(), atomic(pdf) as vector, atomic(png) as pixels:
+        figure.savefig(vector, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(pixels, format="png", dpi=150)
 
 
 def canvas(

@@ -17,3 +17,11 @@ torch.set_num_threads(1)
 def demo():
     """Return a copy of the demo's configuration that a test may change."""
     return copy.deepcopy(DEMO)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Return the folder in which the tiny study has been run."""
+    from running import copy_workflow, run_tiny
+
+    return run_tiny(copy_workflow(tmp_path_factory.mktemp("tiny")))

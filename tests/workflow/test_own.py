@@ -5,7 +5,7 @@ import yaml
 from conftest import ROOT
 from maskalign.study import Study
 from PIL import Image
-from test_tiny import copy_workflow, snakemake
+from running import copy_workflow, snakemake
 
 NETS = """
 from torch import nn

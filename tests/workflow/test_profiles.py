@@ -2,7 +2,7 @@
 
 import re
 
-from test_tiny import TINY, copy_workflow, snakemake
+from running import TINY, copy_workflow, snakemake
 
 MODEL = "results/tiny/runs/paper/digits/vgg11-x1/dense/init-{}/result.json"
 

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,36 +12,7 @@ from maskalign import cost, figures, forecast, formats, tables
 from maskalign.checkpoint import load_tensors
 from maskalign.identity import IDENTITY
 from maskalign.study import Study
-
-TINY = ROOT / "tests/workflow/tiny.yaml"
-SNAKEMAKE = Path(sys.executable).with_name("snakemake")
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run Snakemake in a copy of the workflow."""
-    return subprocess.run(
-        [SNAKEMAKE, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-
-
-def copy_workflow(folder: Path) -> Path:
-    for name in ("Snakefile", "workflow", "config", "envs", "profiles"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Return the folder in which the tiny study has been run."""
-    folder = copy_workflow(tmp_path_factory.mktemp("tiny"))
-    done = snakemake(folder, "--configfile", str(TINY), "--cores", "2", "all")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder
+from running import TINY, copy_workflow, snakemake
 
 
 @pytest.fixture(scope="module")

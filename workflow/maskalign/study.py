@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from maskalign import configfiles
 from maskalign.identity import IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
-from maskalign.schema import GIVEN, StudyError, refuse_duplicate_keys, validate
+from maskalign.schema import GIVEN, StudyError, validate
 
 # What a run is called on disk. The rules use the same templates with wildcards.
 MODEL_PATH = "{protocol}/{dataset}/{model}-x{width}"
@@ -144,12 +145,10 @@ class Study:
         if known is None:
             row = fields | {"stage": stage, "path": path, "owner": owner}
             self._runs[path] = row | {"values": resolved, "parents": parents}
-        elif known["values"] != resolved:
-            different = sorted(
-                k
-                for k in known["values"].keys() | resolved
-                if known["values"].get(k) != resolved.get(k)
-            )
+        elif (known["values"], known["parents"]) != (resolved, parents):
+            # Ensembles of different sizes differ in nothing but their members.
+            before, now = known["parents"] | known["values"], parents | resolved
+            different = sorted(k for k in before.keys() | now if before.get(k) != now.get(k))
             raise StudyError(
                 f"experiments.{owner}: same runs as experiments.{known['owner']} but other "
                 f"values of {', '.join(different)}; give the model or the data set another name"
@@ -161,10 +160,10 @@ def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
     """Return the study of a configuration that Snakemake has merged from ``files``.
 
     Raises:
-        StudyError: one line that names the key and what is allowed.
+        ValueError: one line that names the key or the file, and what is allowed.
     """
     for file in files:
-        refuse_duplicate_keys(Path(file))
+        configfiles.check(Path(file))
     return Study(config)
 
 

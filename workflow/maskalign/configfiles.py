@@ -101,8 +101,10 @@ def _check_yaml(text: str, file: Path) -> None:
         where = f", line {mark.line + 1}" if mark else ""
         what = ", ".join(filter(None, (error.context, error.problem)))
         raise ValueError(f"{file}{where}: {_line(what)}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: {_line(error)}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        what = f"character U+{error.character:04X} is not allowed"
+        raise ValueError(f"{file}, line {line}: {what}") from None
     except RecursionError:
         raise ValueError(f"{file}: is nested too deeply") from None
 

@@ -226,7 +226,8 @@ def _explain(error: jsonschema.ValidationError, key: str) -> str:
         case "pattern":
             said = f"; {schema['description']}" if "description" in schema else ""
             text = f", {schema['$comment']}" if "$comment" in schema else said
-            return f"{key}: {shown} is not allowed{text or f'; must match {allowed}'}"
+            # Letters that look like others are written out.
+            return f"{key}: {_shown(value, ascii)} is not allowed{text}"
         case "not":
             text = schema.get("$comment", "results/ holds something else of that name")
             return f"{key}: {shown} is not allowed; {text}"
@@ -240,10 +241,10 @@ def nearest(name: Any, known: Iterable[Any]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, write=repr) -> str:
     """Return a value as a line of at most 60 characters."""
     try:
-        text = repr(value)
+        text = write(value)
     except ValueError:  # Python writes no integers of thousands of digits
         text = f"a number of {value.bit_length()} bits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -145,13 +145,15 @@ class Study:
         if known is None:
             row = fields | {"stage": stage, "path": path, "owner": owner}
             self._runs[path] = row | {"values": resolved, "parents": parents}
-        elif (known["values"], known["parents"]) != (resolved, parents):
-            # Ensembles of different sizes differ in nothing but their members.
-            before, now = known["parents"] | known["values"], parents | resolved
-            different = sorted(k for k in before.keys() | now if before.get(k) != now.get(k))
+        elif different := _different(known["values"], resolved):
             raise StudyError(
                 f"experiments.{owner}: same runs as experiments.{known['owner']} but other "
                 f"values of {', '.join(different)}; give the model or the data set another name"
+            )
+        elif different := _different(known["parents"], parents):  # ensembles of another size
+            raise StudyError(
+                f"experiments.{owner}: same runs as experiments.{known['owner']} but of other "
+                f"runs ({', '.join(different)}); give the model or the data set another name"
             )
         return path
 
@@ -165,6 +167,10 @@ def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
     for file in files:
         configfiles.check(Path(file))
     return Study(config)
+
+
+def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return sorted(k for k in before.keys() | now if before.get(k) != now.get(k))
 
 
 def _text(value: Any) -> str:

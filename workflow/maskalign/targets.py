@@ -58,8 +58,8 @@ def _unknown(study: Study, target: str, rules: dict[str, Any]) -> str:
     out, parts = f"results/{study.name}/", Path(os.path.normpath(target)).parts
     if parts[:1] == ("results",) and len(parts) > 2 and parts[1] != study.name:
         return (
-            f"target {target[:200]!r}: is not of study '{study.name}', whose files are in {out}; another "
-            "study is named by --configfile"
+            f"target {target[:200]!r}: is not of study '{study.name}', whose files are in {out}; "
+            "another study is named by --configfile"
         )
     known = _files(study, rules) if len(parts) > 1 else named
     # Long paths differ little from each other, so only the nearest of many counts.

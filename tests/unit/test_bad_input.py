@@ -123,10 +123,10 @@ def test_aliases_that_multiply_are_refused_soon(tmp_path):
     file = tmp_path / "study.yaml"
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
     file.write_text("\n".join(lines))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ValueError, match="has more than 100,000 values, aliases written out"):
         configfiles.check(file)
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_merge_keys_and_json_are_as_good_as_plain_yaml(tmp_path):

@@ -4,7 +4,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-if not config:
+if not (config or workflow.configfiles):
 
     configfile: "config/demo.yaml"
 
@@ -33,3 +33,7 @@ rule all:
         rules.claims.output,
         rules.comparison.output,
     localrule: True
+
+
+# After all rules, which say what can be asked for.
+include: "workflow/rules/targets.smk"

@@ -125,7 +125,7 @@ def test_a_table_with_a_bad_number_is_refused(study, tmp_path, speed):
         writer.writeheader()
         writer.writerow(row)
     with pytest.raises(
-        ValueError, match=r"throughput\.csv: train_images_s is .*, must be a number"
+        ValueError, match=r"throughput\.csv, line 2: train_images_s is .*, must be a number"
     ):
         cost.Throughput([file])
 

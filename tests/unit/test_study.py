@@ -4,9 +4,9 @@ import json
 
 import pytest
 import yaml
+from maskalign import configfiles
 from maskalign.identity import values_hash
 from maskalign.plan import full_rounds
-from maskalign.schema import refuse_duplicate_keys
 from maskalign.study import Study, StudyError, load
 
 
@@ -27,7 +27,7 @@ BAD = [
     ("study", KeyError, "study file: key 'study' is missing"),
     ("study", "../elsewhere", "study: '../elsewhere' is not allowed; A name of lower-case"),
     ("study", "a b", "study: 'a b' is not allowed; A name of lower-case"),
-    ("studdy", 1, "study file: unknown key 'studdy'; allowed are study, protocol,"),
+    ("studdy", 1, "study file: unknown key 'studdy' (did you mean 'study'?); allowed are"),
     ("protocol", "mine", "protocol: 'mine' is not allowed, must be one of paper, released"),
     ("require_all", "maybe", "require_all: 'maybe' is not allowed, must be boolean"),
     ("data", {"root": ""}, "data.root: must not be empty"),
@@ -139,8 +139,8 @@ def test_bad_study_gives_one_line_that_names_key_and_rule(demo, key, value, line
 def test_duplicate_experiment_names_are_refused(tmp_path):
     file = tmp_path / "study.yaml"
     file.write_text("experiments:\n  a: {x: 1}\n  b: {x: 1}\n  a: {x: 2}\n")
-    with pytest.raises(StudyError, match=r"study.yaml, line 4: key 'a' is given twice"):
-        refuse_duplicate_keys(file)
+    with pytest.raises(ValueError, match=r"study.yaml, line 4: key 'a' is given twice"):
+        configfiles.check(file)
 
 
 def test_same_runs_with_other_values_are_refused(demo):

@@ -5,7 +5,6 @@ Nothing is measured here and torch is not imported, so that a parsing Snakemake 
 
 import csv
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ THROUGHPUT = [
 ]
 
 MEASURED = ["train_images_s", "eval_images_s", "memory_mib"]
+SLOWEST, FASTEST = 1e-6, 1e12  # measured numbers beyond are none
 
 
 @dataclass(frozen=True)
@@ -111,18 +111,30 @@ class Throughput:
         """Read tables of THROUGHPUT; of equal settings on one device, the last one counts.
 
         Raises:
-            ValueError: one line, if a file lacks a column or a measured number is none above 0.
+            ValueError: one line, if a file cannot be read, lacks a column or a value, or a measured
+                number is none above 0.
         """
         self.rows: dict[tuple[str, ...], dict[str, str]] = {}
         for file in files:
-            with Path(file).open(encoding="utf-8", newline="") as stream:
-                reader = csv.DictReader(stream)
-                if missing := [c for c in THROUGHPUT if c not in (reader.fieldnames or [])]:
-                    raise ValueError(f"{file}: has no column '{missing[0]}'")
-                for row in reader:
-                    for name in MEASURED:
-                        _check_number(file, name, row[name])
-                    self.rows[row["device"], *(row[k] for k in SETTING)] = row
+            try:
+                with Path(file).open(encoding="utf-8", newline="") as stream:
+                    self._read(file, csv.DictReader(stream, strict=True))
+            except OSError as error:
+                raise ValueError(f"{file}: {(error.strerror or '').lower()}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{file}: is no UTF-8 text") from None
+            except csv.Error as error:
+                raise ValueError(f"{file}: is no CSV table ({error})") from None
+
+    def _read(self, file: str | Path, reader: csv.DictReader) -> None:
+        if missing := [c for c in THROUGHPUT if c not in (reader.fieldnames or [])]:
+            raise ValueError(f"{file}: has no column '{missing[0]}'")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{file}, line {reader.line_num}: has not a value for each column")
+            for name in MEASURED:
+                _check_number(f"{file}, line {reader.line_num}", name, row[name])
+            self.rows[row["device"], *(row[k] for k in SETTING)] = row
 
     @property
     def devices(self) -> list[str]:
@@ -142,10 +154,11 @@ class Throughput:
         return START_UP + cost.trained / train + cost.evaluated / forward
 
 
-def _check_number(file: str | Path, name: str, text: str | None) -> None:
+def _check_number(where: str, name: str, text: str) -> None:
     try:
-        good = math.isfinite(float(text or "")) and float(text) > 0
+        good = SLOWEST <= float(text) <= FASTEST
     except ValueError:
         good = False
     if not good:
-        raise ValueError(f"{file}: {name} is {text!r}, must be a number above 0")
+        allowed = f"must be a number from {SLOWEST:g} to {FASTEST:g}"
+        raise ValueError(f"{where}: {name} is {text[:60]!r}, {allowed}")

@@ -29,6 +29,11 @@ class Requests:
         every.rows |= own.rows
         self.throughput = every
         if self.how["device"]:
+            if self.how["device"] not in every.devices:
+                raise ValueError(
+                    f"jobs.device: '{self.how['device']}' is in neither {shipped} nor {measured}, "
+                    f"must be one of {', '.join(every.devices) or 'those measured, so far none'}"
+                )
             self.devices = [self.how["device"]]
         else:
             self.devices = own.devices or gpus

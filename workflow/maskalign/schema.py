@@ -2,15 +2,18 @@
 
 import contextlib
 import copy
+import difflib
 import functools
 import math
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
 
-from maskalign import dotted
+from maskalign import dotted, limits
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "study.schema.yaml"
 PROTOCOLS = ["paper", "released"]
@@ -31,25 +34,52 @@ def validate(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         StudyError: one line that names the key, the value and what is allowed.
     """
+    _refuse_unwritable(config, ())
     chosen = config.get("protocol", PROTOCOLS[0])
     # The recipes must be right under both protocols, whichever runs; the chosen one speaks first.
     protocols = [chosen, *(p for p in PROTOCOLS if p != chosen)]
-    readings = [_complete(_under(p, config), _schema()) for p in protocols]
+    readings = [_options_read(_complete(_under(p, config), _schema())) for p in protocols]
     for reading in readings:
-        errors = list(_validator().iter_errors(reading))
-        if errors:
-            raise StudyError(_explain(min(errors, key=lambda e: (len(e.path), str(list(e.path))))))
+        _check_schema(_validator(), reading, ())
+        _check_options(reading["models"])
         _check_references(reading)
+        for problem in limits.problems(reading):
+            raise StudyError(problem)
     return readings[0]
 
 
-def refuse_duplicate_keys(file: Path) -> None:
-    """Raise StudyError if a mapping of a YAML file names a key twice, which YAML readers accept."""
+def _check_schema(validator: jsonschema.protocols.Validator, value: Any, key: Iterable) -> None:
+    """Raise StudyError for the violation of the schema that lies highest in ``value``."""
+    errors = list(validator.iter_errors(value))
+    if errors:
+        worst = min(errors, key=lambda e: (len(e.path), str(list(e.path))))
+        raise StudyError(_explain(worst, _key((*key, *worst.path))))
+
+
+def _refuse_unwritable(value: Any, key: tuple) -> None:
+    """Refuse what records, as JSON, cannot hold: dates, keys that are no text, inf and NaN."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise StudyError(f"{_key(key)}: key {_shown(name)} is not allowed, must be text")
+            _refuse_unwritable(inner, (*key, name))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            _refuse_unwritable(inner, (*key, i))
+    elif isinstance(value, int | float) and not _finite(value):
+        raise StudyError(f"{_key(key)}: {_shown(value)} is not allowed, must be a finite number")
+    elif not isinstance(value, str | int | float | None):
+        raise StudyError(
+            f"{_key(key)}: {_shown(value)} is not allowed, must be text, a number, true, false, "
+            "null, a list or a mapping"
+        )
+
+
+def _finite(value: float) -> bool:
     try:
-        with file.open(encoding="utf-8") as stream:
-            yaml.load(stream, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{file}: {' '.join(str(error).split())}") from None
+        return math.isfinite(value)
+    except OverflowError:  # an integer above all floats
+        return False
 
 
 def keep_epochs(config: dict[str, Any], recipe: str) -> list[int]:
@@ -84,21 +114,6 @@ def _merged(base: Any, changes: Any) -> Any:
     return base | {k: _merged(base.get(k), v) for k, v in changes.items()}
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, with duplicate keys refused."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if name in seen:
-                raise StudyError(
-                    f"{self.name}, line {key.start_mark.line + 1}: key '{name}' is given twice"
-                )
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
 @functools.cache
 def _schema() -> dict[str, Any]:
     return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
@@ -109,10 +124,17 @@ def _validator() -> jsonschema.protocols.Validator:
     base = jsonschema.Draft202012Validator
 
     def finite(checker, value) -> bool:
-        return base.TYPE_CHECKER.is_type(value, "number") and math.isfinite(value)
+        return base.TYPE_CHECKER.is_type(value, "number") and _finite(value)
 
-    types = base.TYPE_CHECKER.redefine("number", finite)
-    return jsonschema.validators.extend(base, type_checker=types)(_schema())
+    def whole(checker, value) -> bool:  # JSON schema takes 2.0 for an integer
+        return isinstance(value, int) and finite(checker, value)
+
+    def match(validator, pattern, value, schema):  # "$" would let a last line break through
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            yield jsonschema.ValidationError("")
+
+    types = base.TYPE_CHECKER.redefine_many({"number": finite, "integer": whole})
+    return jsonschema.validators.extend(base, {"pattern": match}, type_checker=types)(_schema())
 
 
 def _complete(value: Any, schema: dict[str, Any]) -> Any:
@@ -137,6 +159,23 @@ def _complete(value: Any, schema: dict[str, Any]) -> Any:
     return value
 
 
+def _options_read(config: dict[str, Any]) -> dict[str, Any]:
+    """Read numbers and truth values among the models' options, of which no schema says the type."""
+    models = config.get("models")
+    for model in models.values() if isinstance(models, dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("options"), dict):
+            model["options"] = _numbers(model["options"])
+    return config
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return _read(value, ["number", "boolean", "null"]) if isinstance(value, str) else value
+
+
 def _read(text: str, kinds: str | list[str]) -> Any:
     """Return the number, truth value or null that ``text`` means where no text is allowed."""
     kinds = [kinds] if isinstance(kinds, str) else kinds
@@ -153,16 +192,17 @@ def _read(text: str, kinds: str | list[str]) -> Any:
     return text
 
 
-def _explain(error: jsonschema.ValidationError) -> str:
-    """Return one line for one violation of the schema."""
-    key = _key(error.absolute_path)
+def _explain(error: jsonschema.ValidationError, key: str) -> str:
+    """Return one line for one violation of the schema, at ``key``."""
     rule, value, allowed = error.validator, error.instance, error.validator_value
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    shown, schema = _shown(value), error.schema
     match rule:
         case "additionalProperties":
-            known = error.schema.get("properties", {})
-            extra = ", ".join(sorted(repr(k) for k in value if k not in known))
-            return f"{key}: unknown key {extra}; allowed are {', '.join(known)}"
+            known = schema.get("properties", {})
+            extra = sorted(k for k in value if k not in known)
+            near = nearest(extra[0], known)
+            names = ", ".join(map(repr, extra))
+            return f"{key}: unknown key {names}{near}; allowed are {', '.join(known)}"
         case "required":
             missing = [k for k in allowed if k not in value]
             return f"{key}: key '{missing[0]}' is missing"
@@ -171,23 +211,50 @@ def _explain(error: jsonschema.ValidationError) -> str:
             return f"{key}: {shown} is not allowed, must be {' or '.join(kinds)}"
         case "enum":
             return f"{key}: {shown} is not allowed, must be one of {', '.join(map(str, allowed))}"
+        case "minItems" | "maxItems" if schema.get("maxItems", 1) > 1:
+            fewest, most = schema.get("minItems", 0), schema["maxItems"]
+            count = most if fewest == most else f"{fewest} to {most}"
+            return f"{key}: {shown} is not allowed, must have {count} entries"
         case "minItems" | "minProperties" | "minLength":
             return f"{key}: must not be empty"
         case "uniqueItems":
             return f"{key}: {shown} names a value twice"
         case "exclusiveMinimum" | "exclusiveMaximum" | "minimum" | "maximum":
-            return f"{key}: {shown} is not allowed, must be {_bounds(error.schema)}"
-        case "pattern" | "maxLength":
-            text = error.schema.get("description", f"must match {error.schema.get('pattern')}")
+            return f"{key}: {shown} is not allowed, must be {_bounds(schema)}"
+        case "maxLength":
+            return f"{key}: {shown} is not allowed, must have at most {allowed} characters"
+        case "pattern":
+            said = f"; {schema['description']}" if "description" in schema else ""
+            text = f", {schema['$comment']}" if "$comment" in schema else said
+            # Letters that look like others are written out.
+            return f"{key}: {_shown(value, ascii)} is not allowed{text}"
+        case "not":
+            text = schema.get("$comment", "results/ holds something else of that name")
             return f"{key}: {shown} is not allowed; {text}"
         case _:
             return f"{key}: {' '.join(error.message.split())}"
 
 
-def _key(path) -> str:
+def nearest(name: Any, known: Iterable[Any]) -> str:
+    """Return " (did you mean '...'?)" with the known name most like ``name``, or nothing."""
+    found = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _shown(value: Any, write=repr) -> str:
+    """Return a value as a line of at most 60 characters."""
+    try:
+        text = write(value)
+    except ValueError:  # Python writes no integers of thousands of digits
+        text = f"a number of {value.bit_length()} bits"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _key(path: Iterable[str | int]) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        plain = isinstance(part, str) and part.isprintable()
+        text += f"[{part}]" if isinstance(part, int) else f".{part if plain else _shown(part)}"
     return text.lstrip(".") or "study file"
 
 
@@ -246,6 +313,16 @@ def _check_references(config: dict[str, Any]) -> None:
                     )
     _check_matching(config)
     _check_artefacts(config)
+
+
+def _check_options(models: dict[str, Any]) -> None:
+    """Check the options of the library's own architectures."""
+    for name, model in models.items():
+        _refuse_unwritable(model["options"], ("models", name, "options"))
+        schema = _schema()["$defs"]["options"].get(model["architecture"])
+        if schema:
+            key = ("models", name, "options")
+            _check_schema(_validator().evolve(schema=schema), model["options"], key)
 
 
 def _check_matching(config: dict[str, Any]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from maskalign import configfiles
 from maskalign.identity import IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
-from maskalign.schema import GIVEN, StudyError, refuse_duplicate_keys, validate
+from maskalign.schema import GIVEN, StudyError, validate
 
 # What a run is called on disk. The rules use the same templates with wildcards.
 MODEL_PATH = "{protocol}/{dataset}/{model}-x{width}"
@@ -149,15 +150,15 @@ class Study:
         if known is None:
             row = fields | {"stage": stage, "path": path, "owner": owner}
             self._runs[path] = row | {"values": resolved, "parents": parents}
-        elif known["values"] != resolved:
-            different = sorted(
-                k
-                for k in known["values"].keys() | resolved
-                if known["values"].get(k) != resolved.get(k)
-            )
+        elif different := _different(known["values"], resolved):
             raise StudyError(
                 f"experiments.{owner}: same runs as experiments.{known['owner']} but other "
                 f"values of {', '.join(different)}; give the model or the data set another name"
+            )
+        elif different := _different(known["parents"], parents):  # ensembles of another size
+            raise StudyError(
+                f"experiments.{owner}: same runs as experiments.{known['owner']} but of other "
+                f"runs ({', '.join(different)}); give the model or the data set another name"
             )
         return path
 
@@ -166,11 +167,15 @@ def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
     """Return the study of a configuration that Snakemake has merged from ``files``.
 
     Raises:
-        StudyError: one line that names the key and what is allowed.
+        ValueError: one line that names the key or the file, and what is allowed.
     """
     for file in files:
-        refuse_duplicate_keys(Path(file))
+        configfiles.check(Path(file))
     return Study(config)
+
+
+def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return sorted(k for k in before.keys() | now if before.get(k) != now.get(k))
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,10 @@
 # The study and its folders. Wildcards are limited to what the study names, so that a target
 # outside it is an unknown file and not a wrong run.
+import re
 import sys
 from pathlib import Path
 
-from maskalign import captions, selection
+from maskalign import captions, given, selection
 from maskalign import study as studies
 from maskalign.requests import Requests
 from maskalign.schema import FOLDERS
@@ -12,7 +13,9 @@ from maskalign.schema import FOLDERS
 THROUGHPUT = f"{workflow.basedir}/config/throughput.csv", "results/throughput.csv"
 
 try:
+    given.check_study_file(workflow.configfiles)
     STUDY = studies.load(config, workflow.configfiles)
+    given.check_folders(STUDY, Path("results", STUDY.name, "data"))
     REQUESTS = Requests(STUDY, *map(Path, THROUGHPUT))
 except ValueError as error:
     sys.exit(f"study error: {error}")
@@ -25,11 +28,17 @@ STATE = f"{OUT}/state"
 LOGS = f"{OUT}/logs"
 PATHS = studies.PATHS
 MODEL = f"{RUNS}/{studies.MODEL_PATH}"
+DATASETS = STUDY.config["datasets"]
+
+
+def any_of(names):
+    """Return a wildcard's pattern: one of the names, and nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def data_of(wildcards):
     """Return the prepared data set: a tensor file, or the index of an image folder."""
-    source = STUDY.config["datasets"][wildcards.dataset]["source"]
+    source = DATASETS[wildcards.dataset]["source"]
     suffix = "json" if source in FOLDERS else "safetensors"
     return f"{OUT}/data/{wildcards.dataset}.{suffix}"
 
@@ -60,8 +69,8 @@ def sources(kind):
 
 wildcard_constraints:
     protocol=STUDY.protocol,
-    dataset="|".join(STUDY.config["datasets"]),
-    model="|".join(STUDY.config["models"]),
+    dataset=any_of(DATASETS),
+    model=any_of(STUDY.config["models"]),
     width=r"[0-9.]+(e[+-]?[0-9]+)?",
     sparsity=r"[0-9.]+(e-[0-9]+)?",
     method="lth|naive|permuted",

@@ -3,6 +3,8 @@ rule data:
         f"{OUT}/data/{{dataset}}.safetensors",
     log:
         f"{LOGS}/data/{{dataset}}.log",
+    wildcard_constraints:
+        dataset=any_of(name for name, d in DATASETS.items() if d["source"] not in FOLDERS),
     localrule: True  # a compute node may have no internet
     conda:
         "../../envs/environment.yaml"
@@ -18,5 +20,7 @@ rule data:
 use rule data as image_folder with:
     output:
         f"{OUT}/data/{{dataset}}.json",
+    wildcard_constraints:
+        dataset=any_of(name for name, d in DATASETS.items() if d["source"] in FOLDERS),
     message:
         "List the images of {wildcards.dataset}"

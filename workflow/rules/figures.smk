@@ -27,7 +27,7 @@ rule figure:
     log:
         f"{LOGS}/figures/{{figure}}.log",
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        figure=any_of(FIGURES),
     localrule: True
     conda:
         "../../envs/environment.yaml"

@@ -22,7 +22,7 @@ rule table:
     log:
         f"{LOGS}/tables/{{table}}.log",
     wildcard_constraints:
-        table="|".join(TABLES),
+        table=any_of(TABLES),
     localrule: True
     conda:
         "../../envs/environment.yaml"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from maskalign import captions, selection
 from maskalign import study as studies
+from maskalign.identity import values_hash
 from maskalign.requests import Requests
 from maskalign.schema import FOLDERS
 
@@ -25,6 +26,13 @@ STATE = f"{OUT}/state"
 LOGS = f"{OUT}/logs"
 PATHS = studies.PATHS
 MODEL = f"{RUNS}/{studies.MODEL_PATH}"
+# The template of a study's page, and the texts of the workflow that the page shows.
+PAGE = [f"{workflow.basedir}/workflow/report/page.{kind}" for kind in ("html", "css", "js")]
+TEXTS = [
+    str(file)
+    for folder, kind in (("rules", "smk"), ("scripts", "py"))
+    for file in sorted(Path(workflow.basedir, "workflow", folder).glob(f"*.{kind}"))
+]
 
 
 def data_of(wildcards):

@@ -202,19 +202,21 @@ function plot(root) {
   );
   measure.addEventListener("change", draw);
   pick.addEventListener("change", () => mark(Number(pick.value)));
-  svg.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const box = svg.getBoundingClientRect();
     const scale = svg.viewBox.baseVal.width / box.width;
     const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     let best = null;
     let least = 30 ** 2;
-    for (const point of points) {
-      const distance = (point[0] - x) ** 2 + (point[1] - y) ** 2;
-      if (distance < least) [least, best] = [distance, point];
+    for (const place of points) {
+      const distance = (place[0] - x) ** 2 + (place[1] - y) ** 2;
+      if (distance < least) [least, best] = [distance, place];
     }
     if (best && Number(pick.value) !== best[2]) pick.value = best[2];
     if (best) mark(best[2], best[3]);
-  });
+  };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
   let last = 0;
   new ResizeObserver(() => {
     if (root.clientWidth && root.clientWidth !== last) draw();

@@ -54,7 +54,9 @@ class Artefact:
         stages: how many of them are of each stage.
         files: title -> file, relative to the study's folder.
         paper: what the paper reports in this place, with ours beside it.
-        why: why nothing of it is compared, or nothing.
+        compared: whether any of them is compared with ours.
+        why: why the others are not, or why there are none.
+        beside: names of tables that hold the numbers of a figure.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Artefact:
     image: Image | None = None
     cells: Cells | None = None
     paper: list[tuple[str, Cells]] = field(default_factory=list)
+    compared: bool = False
     why: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)
 
@@ -180,6 +183,7 @@ def _compare(study: Study, made: Artefact, table: pd.DataFrame, paper: Paper) ->
         rows = table[selection.same(table, setting._asdict())]
         title = paper.title(setting)
         made.paper.append(_beside(title, rows))
+        made.compared |= (rows["status"] == COMPARED).any()
         reasons = rows.loc[rows["status"] != COMPARED, ["status", "why"]].drop_duplicates()
         made.why += [
             f"{title}: " + ": ".join(part for part in reason if part) + "."

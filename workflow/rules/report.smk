@@ -15,7 +15,11 @@ rule report:
         rulegraph=f"{OUT}/rulegraph.dot",
         records=rules.runs.input.runs
         + [f"{RUNS}/{path}/result.json" for path in STUDY.paths("landscape")],
-        histories=[f"{RUNS}/{path}/history.csv" for path in STUDY.paths("dense", "imp_round", "imp", "sparse")],
+        histories=[
+            f"{RUNS}/{path}/history.csv"
+            for path in STUDY.paths("dense", "imp_round", "imp", "sparse")
+        ],
+        snakefile=f"{workflow.basedir}/Snakefile",
         template=PAGE,
         texts=TEXTS,
     output:

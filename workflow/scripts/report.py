@@ -8,6 +8,6 @@ with job(snakemake.log[0], snakemake.threads):
     from maskalign import checkpoint, report, study
 
     folder = Path(snakemake.output[0]).parent
-    root = Path(snakemake.scriptdir).parents[1]
+    root = Path(snakemake.input.snakefile).parent
     page = report.build(study.load(snakemake.config), folder, root)
     checkpoint.write_text(snakemake.output[0], page)

@@ -1,4 +1,5 @@
-# make demo · make test · make test-slurm · make test-faults · make check · make gallery · make reference · make lock: each sets up what it needs.
+# make demo · make report · make test · make test-browser · make test-faults · make test-slurm · make check ·
+# make gallery · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -7,15 +8,23 @@ READY := .venv/.ready
 GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png 13.png) \
 	$(addprefix tables/table_,01.md 09.md 12.md 17.md) claims.md
 
-.PHONY: demo test test-slurm test-faults check gallery reference lock
+.PHONY: demo report test test-browser test-faults test-slurm check gallery reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
 demo: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s all
 
+# The demo's page, results/demo/report.html, and all that it shows.
+report: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s report
+
 test: $(READY)
 	$(BIN)/pytest
+
+# The page in a browser, where Debian's chromium is installed.
+test-browser: $(READY)
+	$(BIN)/pytest tests/browser
 
 # A real Slurm cluster in a temporary folder, where Debian's slurmctld, slurmd and slurm-client are installed.
 test-slurm: $(READY)

@@ -23,6 +23,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/comparison.smk"
 include: "workflow/rules/forecast.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -32,6 +33,7 @@ rule all:
         rules.all_figures.input,
         rules.claims.output,
         rules.comparison.output,
+        rules.report.output,
     localrule: True
 
 

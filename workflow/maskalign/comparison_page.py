@@ -47,7 +47,7 @@ def _counts(counts: pd.DataFrame) -> list[str]:
     total = counts.drop(columns=["table", "mean_difference"]).sum()
     rows = [*counts.to_dict("records"), {"table": "all", "mean_difference": np.nan} | dict(total)]
     for row in rows:
-        mean = "" if np.isnan(row["mean_difference"]) else _signed(row["mean_difference"], 2)
+        mean = _signed(row["mean_difference"], 2)
         names = ("table", "cells", COMPARED, NOT_RUN, NOT_COMPARABLE, "judged", "inside")
         lines.append(f"| {' | '.join(str(row[k]) for k in names)} | {mean} |")
     return lines
@@ -72,8 +72,8 @@ def _differences(study: Study, table: pd.DataFrame, paper: Paper) -> list[str]:
     ]
 
 
-def _grid(rows: pd.DataFrame) -> list[str]:
-    """Return the cells of one setting as a Markdown table; columns that are empty are left out."""
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of one setting as texts; columns that are empty are left out."""
     shown = pd.DataFrame(
         {
             "S (%)": rows["sparsity"].map(captions.percent),
@@ -97,7 +97,11 @@ def _grid(rows: pd.DataFrame) -> list[str]:
     kept = shown.loc[:, (shown != "").any()]
     if rows["metric"].nunique() == 1:
         kept = kept.drop(columns="Metric")
-    return kept.to_markdown(index=False, disable_numparse=True).splitlines()
+    return kept
+
+
+def _grid(rows: pd.DataFrame) -> list[str]:
+    return cells(rows).to_markdown(index=False, disable_numparse=True).splitlines()
 
 
 def _left_out(rows: pd.DataFrame) -> list[str]:
@@ -145,6 +149,8 @@ def _epoch(epoch: float) -> str:
 
 
 def _value(metric: str, mean: float, std: float, n: float) -> str:
+    if np.isnan(mean):
+        return ""
     digits = _digits(metric)
     spread = "" if np.isnan(std) else f" ± {std:.{digits}f}"
     counted = metric not in WHOLE and not np.isnan(n)
@@ -157,4 +163,6 @@ def _interval(metric: str, low: float, high: float) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
+    if np.isnan(value):
+        return ""
     return f"{round(value, digits) + 0.0:+.{digits}f}"  # + 0.0 turns -0.0 into 0.0

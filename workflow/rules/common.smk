@@ -6,6 +6,7 @@ from pathlib import Path
 
 from maskalign import captions, given, selection
 from maskalign import study as studies
+from maskalign.identity import values_hash
 from maskalign.requests import Requests
 from maskalign.schema import FOLDERS
 

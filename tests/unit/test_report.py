@@ -1,0 +1,257 @@
+"""The page of a study shows what its files hold, all of it, and nothing else."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import finished
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from maskalign import captions, report
+from maskalign.report import artefacts, records, rules, summary
+from maskalign.study import Study
+
+TITLE = "digits <b>&amp;</b>"
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: ids, links, images, headings, scripts' data."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.images, self.heads, self.tags = [], [], [], [], []
+        self.outside = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag == "img":
+            self.images.append(found)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.heads.append(int(tag[1]))
+        self.outside += [
+            v for k, v in attrs if k in ("src", "href") and v.startswith(("http", "//"))
+        ]
+
+
+@pytest.fixture(scope="module")
+def study():
+    config = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
+    config["datasets"]["digits"]["title"] = TITLE
+    config["artefacts"]["figures"]["figure_05"]["shows"][0]["widths"] = [1, 4]
+    return Study(config)
+
+
+@pytest.fixture(scope="module")
+def lost(study):
+    return study.paths("sparse")[0]
+
+
+@pytest.fixture(scope="module")
+def folder(study, lost, tmp_path_factory):
+    return finished.write(study, tmp_path_factory.mktemp("finished"), (lost,))
+
+
+@pytest.fixture(scope="module")
+def text(study, folder):
+    return report.build(study, folder, ROOT)
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def data_of(text, plot):
+    found = re.search(rf'id="{plot}".*?<script type="application/json">(.*?)</script>', text, re.S)
+    return json.loads(found.group(1))
+
+
+def test_the_page_is_one_file_and_links_to_what_is_there(page, folder):
+    assert not page.outside
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        else:
+            assert (folder / link).is_file(), link
+
+
+def test_every_figure_has_its_image_with_its_caption_and_every_table_its_cells(
+    study, folder, page, text
+):
+    alts = [image["alt"] for image in page.images]
+    for name in study.config["artefacts"]["figures"]:
+        caption = (folder / f"figures/{name}.md").read_text().strip().replace("**", "")
+        assert caption in alts
+        assert name in page.ids
+    for image in page.images:
+        assert image["src"].startswith("data:image/png;base64,")
+    for name in study.config["artefacts"]["tables"]:
+        assert name in page.ids
+    cells = pd.read_csv(folder / "tables/table_05.csv")
+    best = cells[cells["method"] == "naive"].iloc[0]
+    assert f"<td>{best['mean']:.2f} ± {best['std']:.2f}</td>" in text
+
+
+def test_text_from_a_study_is_escaped(text):
+    assert TITLE not in text
+    assert "digits &lt;b&gt;&amp;amp;&lt;/b&gt;" in text
+
+
+def test_each_verdict_is_shown_with_its_numbers(folder, text):
+    for row in pd.read_csv(folder / "claims.csv").query("scope == 'all'").itertuples():
+        assert row.text in text.replace("&#39;", "'")
+        assert f"n = {row.n}" in text
+    assert re.search(r"<strong>\d+ supported</strong>.*<strong>\d+ undecided</strong>", text)
+
+
+def test_a_table_says_why_it_is_not_compared_and_shows_what_the_paper_reports(text):
+    (part,) = re.findall(r'<article id="table_05".*?</article>', text, re.S)
+    assert "CIFAR-10 is stood in for by" in part
+    reported = pd.read_csv(ROOT / "config/reported.csv").query("table == 5").iloc[0]
+    assert f"{reported['mean']:.2f} ± {reported['std']:.2f}" in part
+    (extra,) = re.findall(r'<article id="table_17".*?</article>', text, re.S)
+    assert "The paper has no such table." in extra
+
+
+def test_numbers_of_the_paper_stand_beside_ours_where_they_are_compared(study, folder):
+    paper = report.reported.read(*(ROOT / "config" / name for name in report.REPORTED))
+    table = pd.read_csv(folder / "comparison.csv", dtype={"why": str, "notes": str})
+    rows = (table["table"] == 5) & (table["sparsity"] == 0.8) & (table["rewind_epoch"] == 0)
+    table.loc[rows, "status"] = "compared"
+    table.loc[rows, ["mean", "std", "n"]] = 12.34, 0.5, 3
+    table.loc[rows, "difference"] = 12.34 - table.loc[rows, "reported_mean"]
+    table[["why", "notes"]] = table[["why", "notes"]].fillna("")
+    made = {a.name: a for a in artefacts.tables(study, folder, table, paper)}["table_05"]
+    assert made.compared
+    ((_, cells),) = made.paper
+    assert len(cells.rows) == rows.sum() == 3
+    ours, theirs = (cells.head.index(name) for name in ("Ours", "Reported"))
+    first = table[rows].iloc[0]
+    assert cells.rows[0][ours] == "12.34 ± 0.50 (n = 3)"
+    assert cells.rows[0][theirs].startswith(f"{first['reported_mean']:.2f}")
+
+
+def test_a_diverged_run_is_named_and_its_curve_keeps_its_finite_part(study, lost, text):
+    data = data_of(text, "plot-training")
+    assert len(data["series"]) == len(study.paths(*artefacts.TRAINED))
+    (series,) = [s for s in data["series"] if s["path"] == lost]
+    assert series["name"].endswith("(diverged)")
+    grid, values = series["lines"]["train_loss"]
+    assert values == [1.0, 0.5, None, None]
+    assert data["grids"][grid] == [1, 2, 3, 4]
+    grid, values = series["lines"]["test_accuracy"]
+    assert (data["grids"][grid], values) == ([2, 4], [60, 60])
+    assert "1 run diverged;" in text
+    (gaps,) = re.findall(r'<section id="gaps".*?</section>', text, re.S)
+    assert lost in gaps
+    assert "Not run at this scale: ×4;" in gaps
+
+
+def test_barrier_curves_are_those_of_the_csv(folder, text):
+    points = pd.read_csv(folder / "connectivity.csv")
+    data = data_of(text, "plot-barriers")
+    assert sum(len(s["lines"]["loss"][1]) for s in data["series"]) == len(points)
+
+
+def test_every_run_is_a_row_that_names_what_shows_it(study, folder):
+    runs = records.read(study, folder)
+    made = artefacts.figures(study, folder)
+    rows = summary.rows(study, runs, made)
+    assert [row["path"] for row in rows] == study.paths(*artefacts.TRAINED)
+    (figure,) = [a for a in made if a.name == "figure_05"]
+    showing = {row["path"] for row in rows if "F05" in [code for code, *_ in row["shown"]]}
+    assert showing == set(figure.runs)
+    numbers = pd.read_csv(folder / "runs.csv").query("metric == 'accuracy' and split == 'test'")
+    found = sorted(row["accuracy"] for row in rows)
+    assert found == pytest.approx(sorted(numbers["value"]))
+
+
+def test_cost_sums_the_jobs_beside_the_forecast(study, folder):
+    runs = records.read(study, folder)
+    table = records.cost(runs, pd.read_csv(folder / "forecast.csv")).set_index("stage")
+    assert table.loc["all", "jobs"] == len(study.runs)
+    assert table.loc["all", "hours"] == pytest.approx(0.01 * len(study.runs))
+    assert table.loc["dense", "epochs"] == 2 * len(study.paths("dense"))
+
+
+def test_a_file_that_is_no_record_is_named(study, folder, tmp_path):
+    file = tmp_path / "runs" / study.runs["path"].iloc[0] / "result.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    with pytest.raises(ValueError, match=f"{file}: not a record of a run"):
+        records.read(study, tmp_path)
+
+
+def test_long_curves_are_thinned_and_keep_their_ends():
+    grids = records.Grids()
+    x = range(1, 1001)
+    grid, values = grids.line(x, [1 / v for v in x])
+    assert len(values) == records.POINTS
+    assert (grids.all[grid][0], grids.all[grid][-1]) == (1, 1000)
+    assert (values[0], values[-1]) == (1, 0.001)
+    assert grids.line(x, [2.0] * 1000)[0] == grid
+
+
+def test_a_page_of_two_thousand_long_runs_stays_small():
+    grids = records.Grids()
+    lines = [grids.line(range(200), [n + 0.123456 * e for e in range(200)]) for n in range(4000)]
+    assert len(json.dumps(lines)) + len(json.dumps(grids.all)) < 5e6
+
+
+def test_every_rule_is_shown_with_its_file_and_script(page, text):
+    needs = rules.edges('0[label = "image_folder"];1[label = "dense"]; 0 -> 1\n1 -> 1')
+    assert needs == {"image_folder": set(), "dense": {"image_folder"}}
+    first, second = rules.read(ROOT, needs)
+    assert (first.name, first.file, first.script) == (
+        "image_folder",
+        "workflow/rules/data.smk",
+        "workflow/scripts/data.py",
+    )
+    lines = (ROOT / first.file).read_text().splitlines()
+    assert lines[first.line - 1] == first.text.splitlines()[0]
+    assert first.read_by == [second.name]
+    with pytest.raises(ValueError, match="no file has rule 'nothing'"):
+        rules.read(ROOT, {"nothing": set()})
+    for rule in ("dense", "sparse", "figure", "report"):
+        assert {f"rule-{rule}", f"script-{rule}"} <= set(page.ids)
+
+
+def test_the_graph_keeps_only_edges_that_no_other_implies_and_no_boxes_meet():
+    needs = {"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": {"a", "c"}, "e": {"a"}}
+    needs["f"] = {"d", "e"}
+    drawing = rules.draw(needs)
+    assert len(drawing.paths) == 6
+    assert next(name for name, *_ in drawing.boxes) == "a"
+    for i, (_, x, y) in enumerate(drawing.boxes):
+        assert x - rules.WIDTH / 2 >= 0
+        assert x + rules.WIDTH / 2 <= drawing.width
+        for _, a, b in drawing.boxes[:i]:
+            assert abs(y - b) >= rules.HEIGHT or abs(x - a) >= rules.WIDTH
+
+
+def test_headings_are_in_order_and_headers_have_a_scope(page):
+    assert page.heads[0] == 1
+    assert page.heads.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(page.heads, page.heads[1:], strict=False))
+    assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
+
+
+def test_extras_and_gaps_are_read_from_captions():
+    caption = (
+        "A 0.5 % thing. Not run at this scale: S = 97.5 %, ×8; 2 diverged runs left out. Then."
+    )
+    assert artefacts.GAPS.findall(caption) == [
+        "Not run at this scale: S = 97.5 %, ×8; 2 diverged runs left out."
+    ]
+    assert artefacts.GAPS.findall("Nothing of X was run at this scale. Table 8.")
+    assert not artefacts.GAPS.findall("Mean over runs. Protocol paper.")
+    assert captions.NOT_RUN in "not run at this scale"

@@ -1,0 +1,94 @@
+"""The page of a study: one HTML file with everything in it, from the files of the other rules."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from packaging.requirements import Requirement
+
+from maskalign import captions, comparison, reported, selection
+from maskalign.report import artefacts, records, rules, summary
+from maskalign.results import DIVERGED, provenance
+from maskalign.study import Study
+
+REPORTED = ("reported.csv", "reported_hyperparameters.csv", "reported.yaml")
+
+
+def build(study: Study, folder: Path, root: Path) -> str:
+    """Return the page.
+
+    Args:
+        study: the study.
+        folder: its results: every file that the other rules make, below.
+        root: the folder of Snakefile, workflow and config.
+
+    Raises:
+        OSError, ValueError: one line, if a file is not there or is not what its rule writes.
+    """
+    paper = reported.read(*(root / "config" / name for name in REPORTED))
+    compared = pd.read_csv(folder / "comparison.csv", dtype={"why": str, "notes": str})
+    compared[["why", "notes"]] = compared[["why", "notes"]].fillna("")
+    figures = artefacts.figures(study, folder)
+    tables = artefacts.tables(study, folder, compared, paper)
+    artefacts.refer(study, figures, tables)
+    runs = records.read(study, folder)
+    needs = rules.edges((folder / "rulegraph.dot").read_text(encoding="utf-8"))
+    every = rules.read(root, needs)
+    points = selection.read_rows(folder / "connectivity.csv")
+    return _template(root).render(
+        study=study,
+        scale=summary.scale(study, runs),
+        claims=summary.claims(study, pd.read_csv(folder / "claims.csv")),
+        figures=figures,
+        tables=tables,
+        comparison={
+            "image": artefacts.png(folder / "comparison.png"),
+            "nothing": comparison.nothing(compared),
+            "summary": comparison.summary(compared).to_dict("records"),
+            "about": " ".join(str(comparison.__doc__).split("\n\n", 1)[1].split()),
+        },
+        training=records.curves(study, runs, folder),
+        barriers=records.barriers(study, points),
+        runs=summary.rows(study, runs, [*tables, *figures]),
+        experiments=summary.experiments(study),
+        recipes=summary.recipes(study),
+        lost=summary.lost(study, runs[runs["status"] == DIVERGED]),
+        cost=records.cost(runs, pd.read_csv(folder / "forecast.csv")),
+        machines=records.machines(runs).to_dict("records"),
+        here=provenance(),
+        versions=_versions(),
+        graph=rules.draw(needs),
+        rules=every,
+        scripts={
+            r.script: (root / r.script).read_text(encoding="utf-8") for r in every if r.script
+        },
+        numbers={a.name: a.number for a in [*tables, *figures]},
+    )
+
+
+def _template(root: Path) -> jinja2.Template:
+    """Return the page's template; all that it prints is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(root / "workflow/report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["absent"] = _absent
+    environment.filters["times"] = captions.times
+    return environment.get_template("page.html")
+
+
+def _absent(value: Any, form: str = "{}") -> str:
+    """Return a number in print; nothing where it is missing."""
+    return "" if pd.isna(value) else form.format(value)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what the package needs, as installed here."""
+    wanted = [Requirement(line) for line in metadata.requires("maskalign") or []]
+    names = [r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return {name: metadata.version(name) for name in names}

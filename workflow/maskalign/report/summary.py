@@ -1,0 +1,141 @@
+"""What the page says of a study in words and small tables: scale, verdicts, runs, recipes."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from maskalign import captions, selection, settings, verdicts
+from maskalign.report import records
+from maskalign.report.artefacts import TRAINED, Artefact, Cells
+from maskalign.results import DIVERGED
+from maskalign.study import Study
+
+EXTRAS = ["early_matching", "matching_comparison", "interpolation", "imp_barrier"]
+EXTRAS += ["landscape", "diversity"]
+ROOM = 1.08  # of an interval's drawing, beyond its farthest end
+
+
+def scale(study: Study, runs: pd.DataFrame) -> dict[str, Any]:
+    """Return how large the study is, in words."""
+    every = study.config["experiments"].values()
+    used = dict.fromkeys(e["dataset"] for e in every)
+    nets: dict[str, dict[float, None]] = {}
+    for e in every:
+        widths = [w for part in (e, *(e[x] for x in EXTRAS if x in e)) for w in part["widths"]]
+        nets.setdefault(captions.model_title(study, e["model"]), {}).update(dict.fromkeys(widths))
+    trained = runs[runs["stage"].isin(TRAINED)]
+    pairs = {
+        (e["dataset"], e["model"], w, pair)
+        for e in every
+        for w in e["widths"]
+        for pair in selection.pairs(e)
+    }
+    return {
+        "data": [captions.data_text(study, name) for name in used],
+        "models": [f"{t} {', '.join(map(captions.times, sorted(w)))}" for t, w in nets.items()],
+        "pairs": len(pairs),
+        "trained": len(trained),
+        "jobs": len(runs),
+        "hours": runs["seconds"].sum() / 3600,
+        "devices": list(dict.fromkeys(runs["device"].dropna())),
+        "diverged": int((runs["status"] == DIVERGED).sum()),
+    }
+
+
+def claims(study: Study, table: pd.DataFrame) -> dict[str, Any]:
+    """Return the pooled verdict of each claim with its tests by data set and model.
+
+    An interval comes with its place in a drawing from 0 to 100, in which 0 is at ``zero``.
+    """
+    counts = Counter(table.loc[table["scope"] == "all", "verdict"])
+    margin, rows = study.config["claims"]["margin"], []
+    for row in table[table["scope"] == "all"].to_dict("records"):
+        parts = table[(table["claim"] == row["claim"]) & (table["scope"] != "all")]
+        rows.append(row | {"drawn": _drawn(row, margin), "parts": parts.to_dict("records")})
+    kinds = [verdicts.SUPPORTED, verdicts.NOT_SUPPORTED, verdicts.UNDECIDED]
+    return {"rows": rows, "counts": {kind: counts[kind] for kind in kinds}, "margin": margin}
+
+
+def _drawn(row: dict[str, Any], margin: float) -> dict[str, float] | None:
+    """Return where mean, ends of the interval and margin are drawn; None without a mean."""
+    if math.isnan(row["mean"]):
+        return None
+    near = margin if row["test"].startswith("TOST") else 0.0
+    ends = [row["mean"], row["low"], row["high"], near]
+    reach = ROOM * max((abs(v) for v in ends if not math.isnan(v)), default=0.0) or 1.0
+
+    def at(value: float) -> float:
+        return round(50 + 50 * value / reach, 2)
+
+    drawn = {"mean": at(row["mean"]), "near": round(50 * near / reach, 2)}
+    if not math.isnan(row["low"]):
+        drawn |= {"low": at(row["low"]), "high": at(row["high"])}
+    return drawn
+
+
+def rows(study: Study, runs: pd.DataFrame, made: list[Artefact]) -> list[dict[str, Any]]:
+    """Return the runs that train, one row each, with the tables and figures that show it."""
+    shown: dict[str, list[Artefact]] = {}
+    for artefact in made:
+        for path in artefact.runs:
+            shown.setdefault(path, []).append(artefact)
+    return [
+        run
+        | {
+            "data": captions.data_title(study, run["dataset"]),
+            "net": captions.model_title(study, run["model"]),
+            "label": captions.METHOD_TITLES[run["method"]],
+            "matched": records.matched(run),
+            "percent": "" if pd.isna(run["sparsity"]) else captions.percent(run["sparsity"]),
+            "shown": [(a.code, a.name, a.number) for a in shown.get(run["path"], [])],
+        }
+        for run in runs[runs["stage"].isin(TRAINED)].to_dict("records")
+    ]
+
+
+def experiments(study: Study) -> Cells:
+    """Return what each experiment asks for."""
+    head = ["Experiment", "Data set", "Model", "Recipe", "Widths", "Pairs", "S (%)", "k", "Also"]
+    rows = [
+        [
+            name,
+            captions.data_text(study, e["dataset"]),
+            captions.model_title(study, e["model"]),
+            e["training"],
+            ", ".join(map(captions.times, e["widths"])),
+            str(e["pairs"]),
+            ", ".join(map(captions.percent, e["sparsities"])),
+            ", ".join(map(str, e["rewind_epochs"])),
+            ", ".join(x.replace("_", " ") for x in EXTRAS if x in e),
+        ]
+        for name, e in study.config["experiments"].items()
+    ]
+    return Cells(head, rows)
+
+
+def recipes(study: Study) -> Cells:
+    """Return the hyperparameters of each recipe that an experiment uses."""
+    names = list(dict.fromkeys(e["training"] for e in study.config["experiments"].values()))
+    found = [settings.printed(study.config["training"][name]) for name in names]
+    rows = []
+    for lines in zip(*found, strict=True):
+        kind, _, title, _ = lines[0]
+        label = f"IMP: {title[0].lower()}{title[1:]}" if kind == "pruning" else title
+        rows.append([label, *(value for *_, value in lines)])
+    return Cells(["Hyperparameter", *names], rows)
+
+
+def lost(study: Study, runs: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the given runs, those that diverged, in words."""
+    return [
+        {
+            "stage": run["stage"],
+            "path": run["path"],
+            "of": f"{captions.model_title(study, run['model'])} {captions.times(run['width'])} on "
+            f"{captions.data_title(study, run['dataset'])}",
+            "title": records.title(study, run),
+        }
+        for run in runs.to_dict("records")
+    ]

@@ -1,4 +1,4 @@
-# make demo · make report · make test · make test-browser · make test-faults · make test-slurm · make check ·
+# make demo · make watch · make report · make test · make test-browser · make test-faults · make test-slurm · make check ·
 # make gallery · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -8,12 +8,17 @@ READY := .venv/.ready
 GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png 13.png) \
 	$(addprefix tables/table_,01.md 09.md 12.md 17.md) claims.md
 
-.PHONY: demo report test test-browser test-faults test-slurm check gallery reference lock
+.PHONY: demo watch report test test-browser test-faults test-slurm check gallery reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
 demo: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s all
+
+# Runs and epochs of a study while it runs, here or on a cluster: make watch STUDY=config/paper.yaml
+STUDY ?= config/demo.yaml
+watch: $(READY)
+	@$(BIN)/python -m maskalign.watch $(STUDY)
 
 # The demo's page, results/demo/report.html, and all that it shows.
 report: $(READY)

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from maskalign.job import job
 stage, log, arguments = sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-with job(SimpleNamespace(log=[log], threads=1, resources={})):
+with job(SimpleNamespace(rule=stage, wildcards={}, log=[log], threads=1, resources={})):
     from maskalign import stages
     exec(os.environ.get("FAULT", ""))
     getattr(stages, stage)(**arguments)

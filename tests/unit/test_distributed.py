@@ -34,7 +34,7 @@ from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from maskalign.job import job
 arguments = json.loads(sys.argv[3])
-with job(SimpleNamespace(log=[sys.argv[2]], threads=1, resources={})):
+with job(SimpleNamespace(rule="dense", wildcards={}, log=[sys.argv[2]], threads=1, resources={})):
     from maskalign import stages
     stages.dense(**arguments)
 """

@@ -19,7 +19,7 @@ def test_a_workstation_gives_each_job_a_gpu(tmp_path, monkeypatch):
     assert re.search(r"Provided resources: gpu=\D*2\b", done.stderr)
     logs = [p.read_text() for p in folder.glob("results/tiny/logs/**/dense/*.log")]
     assert len(logs) == 2
-    assert all(re.match(r"GPU [45]\n", log) for log in logs)
+    assert all(re.search(r"^GPU [45]$", log, re.MULTILINE) for log in logs)
 
 
 def test_a_job_that_asks_for_a_gpu_does_not_run_without_one(tmp_path, monkeypatch):

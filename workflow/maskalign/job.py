@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from maskalign import devices
 @contextlib.contextmanager
 def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
     """Run the body as the job that ``snakemake`` describes, with its threads and its log.
+
+    The log begins with the rule and what it is applied to, and ends with how long it took.
 
     It has ``gpus`` GPUs where there are any; a job whose resources ask for a GPU (``gpu``) does not
     run without one, unless MASKALIGN_DEVICE is ``cpu``. Everything it prints goes to its log.
@@ -30,12 +33,16 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
         sys.stdout = sys.stderr = file
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+        began = time.perf_counter()
         try:
+            applied = ", ".join(f"{k} {v}" for k, v in snakemake.wildcards.items())
+            print(f"{snakemake.rule}: {applied}" if applied else snakemake.rule)
             if gpus and (claimed := devices.claim(gpus)):
                 print(f"GPU {', '.join(claimed)}")
             if gpus and snakemake.resources.get("gpu"):
                 devices.require()
             yield lambda text: os.write(stderr, f"{text}\n".encode())
+            print(f"done in {time.perf_counter() - began:.1f} s")
         except Exception as error:
             traceback.print_exc(file=file)
             line = f"{type(error).__name__}: {' '.join(str(error).split())}; log: {log}\n"

@@ -63,6 +63,7 @@ class Record:
         }
         sweep(Path(path).parent)
         write_json(path, content)
+        print(f"{self.status}: {len(self.metrics)} numbers in {path}")
 
 
 def provenance() -> dict[str, Any]:

@@ -11,8 +11,10 @@ from maskalign.checkpoint import digest, load_tensors, save_tensors
 from maskalign.distributed import data_parallel, leave, place
 from maskalign.evaluation import evaluate
 from maskalign.files import write_text
+from maskalign.identity import IDENTITY
 from maskalign.ownership import Owner
 from maskalign.plan import OTHER_MATCHING
+from maskalign.progress import Progress
 from maskalign.results import COMPLETED, DIVERGED, Record
 from maskalign.seeds import generator
 from maskalign.stage import Values, begin, checkpoint, load, save, symmetry_of
@@ -160,7 +162,6 @@ def _train(
     stage = (values["stage"], values.get("round", 0))
     seed = (*stage, values["init_seed"], values["order_seed"])
     plan = Plan(epochs=epochs, seed=seed, **options)
-    print(f"{values['stage']}: {values['model']} x{values['width']:g} on {values['dataset']}")
     if record.status == DIVERGED:
         leave()
         print("not trained: a run that this one is made from has diverged")
@@ -172,7 +173,10 @@ def _train(
         record.guard = Owner(folder).check
     # Another start than that of an interrupted run, though of equal values, begins afresh.
     start = f"{record.identity}-{digest(model.state_dict())}-{digest(mask or {})}"
-    log = train(model, images, plan, folder, start, mask, keep, record.guard)
+    progress = Progress(folder, {k: values.get(k) for k in ["stage", *IDENTITY]}, epochs)
+    log = train(
+        model, images, plan, folder, start, mask, keep, guard=record.guard, progress=progress
+    )
     leave()
     record.status = DIVERGED if diverged(log) else COMPLETED
     return log
@@ -201,12 +205,12 @@ def _finish(record: Record, log, state: str, history: str, result: str, **more) 
     record.guard()
     last = log[-1]
     scores = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
+    print(", ".join(f"test {k} {v:.4g}" for k, v in scores.items()))
     record.add(scores, split="test")
     record.add({"loss": last["train_loss"]}, split="train")
     write_text(history, history_rows(log))
     record.finish(result, **more)
     shutil.rmtree(state, ignore_errors=True)
-    print(f"{record.status}: " + ", ".join(f"{k} {v:.4g}" for k, v in scores.items()))
 
 
 def _agreement(counts: dict[str, matching.Agreement]) -> dict[str, float]:

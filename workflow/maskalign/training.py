@@ -21,6 +21,7 @@ from maskalign import distributed
 from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import Seed
 from maskalign.evaluation import evaluate
+from maskalign.progress import Progress
 from maskalign.pruning import Mask
 
 # Between two checkpoints; ten times longer where writing is slow.
@@ -78,6 +79,7 @@ def train(
     keep: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
     guard: Callable[[], None] = lambda: None,
     log: Callable[[str], None] = print,
+    progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return its history, one entry an epoch.
 
@@ -94,6 +96,7 @@ def train(
         keep: called with (completed epochs, state_dict) at the start and after every epoch.
         guard: called before anything is written, and after every epoch; may raise to stop the run.
         log: receives one line an epoch.
+        progress: is told after every step how far the run is.
 
     Returns:
         Entries with ``epoch`` (completed), ``lr``, mean ``train_loss`` and, where evaluated,
@@ -118,7 +121,7 @@ def train(
     total = torch.zeros((), dtype=torch.float64, device=device)
     share = rank, _ = distributed.place()
     if rank:  # the first process has number 0
-        keep, guard = None, lambda: None
+        keep, guard, progress = None, lambda: None, None
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
     replica = distributed.replicate(model, data)
@@ -154,6 +157,9 @@ def train(
             _multiply(masked, masks)
             total += distributed.mean(loss.detach())
             position.step += 1
+            if progress:
+                done = position.epoch + position.step / steps
+                progress.update(done, steps * plan.batch_size, _last_accuracy(position))
             if time.monotonic() >= due and position.step < steps:
                 began_writing = time.monotonic()
                 guard()
@@ -183,6 +189,11 @@ def train(
 
 def _last_loss(position: Position) -> float:
     return position.history[-1]["train_loss"] if position.history else 0.0
+
+
+def _last_accuracy(position: Position) -> float | None:
+    scores = (e["test_accuracy"] for e in reversed(position.history) if "test_accuracy" in e)
+    return next(scores, None)
 
 
 def diverged(history: list[dict[str, float]]) -> bool:

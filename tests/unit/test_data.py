@@ -7,7 +7,7 @@ import pytest
 import torch
 from maskalign import folders, sources
 from maskalign.checkpoint import save_tensors
-from maskalign.data import open_data
+from maskalign.data import epoch_order, open_data
 from PIL import Image
 
 SPEC = {"mean": [0.1], "std": [0.5], "crop_padding": 1, "flip": True, "crop_scale": [0.5, 1.0]}
@@ -74,6 +74,24 @@ def test_epochs_and_seeds_differ_and_the_global_generator_is_not_used(data):
     assert torch.equal(first, next(iter(data.train_batches(8, ("s",), 0)))[0])
     assert not torch.equal(first, next(iter(data.train_batches(8, ("s",), 1)))[0])
     assert not torch.equal(first, next(iter(data.train_batches(8, ("t",), 0)))[0])
+
+
+def test_order_and_augmentation_are_drawn_apart(tensors):
+    """Another augmentation changes no order, and A's draws are not B's."""
+    plain = SPEC | {"crop_padding": 0, "flip": False}
+    a, b = ("dense", 0, 0, 0), ("dense", 0, 1, 0)
+
+    def epoch(spec, seed, number=0):
+        batches = list(open_data(tensors, spec).train_batches(5, seed, number))
+        return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+
+    for seed in (a, b):
+        (images, labels), (augmented, same) = epoch(plain, seed), epoch(SPEC, seed)
+        assert torch.equal(labels, same)
+        assert not torch.equal(images, augmented)
+    orders = [epoch_order(2000, seed, number) for seed in (a, b) for number in (0, 1)]
+    ranks = torch.stack([o.argsort().double() for o in orders])
+    assert (torch.corrcoef(ranks) - torch.eye(4)).abs().max() < 0.1
 
 
 def test_subset_has_the_size_asked_for(data):

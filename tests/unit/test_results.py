@@ -1,0 +1,82 @@
+"""Collected are only whole records, made with the values that the study has."""
+
+import copy
+import json
+
+import pytest
+import yaml
+from conftest import ROOT
+from maskalign import results
+from maskalign.results import Record
+from maskalign.study import Study
+
+TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Study(copy.deepcopy(TINY))
+
+
+def finish(study, path):
+    """Write the record of a run as its job does; return the file."""
+    record = Record(study.run(path)["values"])
+    record.add({"accuracy": 50.0}, split="test")
+    file = f"{study.runs_folder}/{path}/result.json"
+    record.finish(file)
+    return file
+
+
+def changed(**experiment):
+    config = copy.deepcopy(TINY)
+    config["experiments"]["residual"] |= experiment
+    return Study(config)
+
+
+def test_a_record_of_the_study_is_collected(study):
+    file = finish(study, study.paths("dense")[0])
+    (row,) = results.collect("runs", [file], study)
+    assert (row["value"], row["status"], row["method"]) == (50.0, "completed", "dense")
+
+
+def test_a_record_of_other_values_is_refused(study):
+    path = next(p for p in study.paths("sparse") if "naive" in p)
+    file = finish(study, path)
+    config = copy.deepcopy(TINY)
+    config["training"]["short"]["sparse"]["lr"] = 0.025
+    with pytest.raises(ValueError) as error:
+        results.collect("runs", [file], Study(config))
+    assert str(error.value) == (
+        f"{file}: was made with training.lr 0.05, the study has 0.025; "
+        "delete it, and the next start makes it again"
+    )
+
+
+def test_points_of_a_run_of_other_values_are_refused(study, tmp_path):
+    path = study.paths("interpolation")[0]
+    curve = tmp_path / finish(study, path).replace("result.json", "curve.csv")
+    results.write_rows(curve, [], results.CURVE_COLUMNS)
+    relative = curve.relative_to(tmp_path)
+    assert results.collect("curves", [relative], study) == []
+    config = copy.deepcopy(TINY)
+    config["training"]["short"]["connectivity"]["points"] = 5
+    with pytest.raises(ValueError, match=r"made with connectivity\.points 3, the study has 5"):
+        results.collect("curves", [relative], Study(config))
+
+
+def test_a_narrower_study_shares_what_is_there(study):
+    narrow = changed(pairs=1)
+    shared = set(narrow.paths("dense", "sparse"))
+    files = [finish(study, p) for p in study.paths("dense", "sparse") if p in shared]
+    assert 0 < len(files) < len(study.paths("dense", "sparse"))
+    assert len(results.collect("runs", files, narrow)) == len(files)
+
+
+def test_half_a_record_is_refused(study):
+    file = finish(study, study.paths("dense")[0])
+    text = json.dumps({"run": {}})
+    with open(file, "w") as half:  # noqa: PTH123
+        half.write(text[:-4])
+    with pytest.raises(ValueError, match=rf"{file}: is damaged"):
+        results.collect("runs", [file], study)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskalign.schema import FOLDERS
+from maskalign.references import FOLDERS
 from maskalign.study import Study
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from maskalign.schema import keep_epochs
+from maskalign.references import keep_epochs
 
 Add = Callable[..., str]  # (experiment, stage, values, parents, **fields) -> path
 

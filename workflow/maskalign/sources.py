@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from maskalign import archives, folders
 from maskalign.archives import Images
 from maskalign.checkpoint import save_tensors
-from maskalign.schema import FOLDERS
+from maskalign.references import FOLDERS
 from maskalign.seeds import generator
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 from maskalign import configfiles
 from maskalign.identity import IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
-from maskalign.schema import GIVEN, StudyError, validate
+from maskalign.references import GIVEN, StudyError
+from maskalign.schema import validate
 
 # What a run is called on disk. The rules use the same templates with wildcards.
 MODEL_PATH = "{protocol}/{dataset}/{model}-x{width}"

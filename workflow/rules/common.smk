@@ -8,7 +8,7 @@ from maskalign import captions, given, selection
 from maskalign import study as studies
 from maskalign.identity import values_hash
 from maskalign.requests import Requests
-from maskalign.schema import FOLDERS
+from maskalign.references import FOLDERS
 
 # What was measured elsewhere, and here.
 THROUGHPUT = f"{workflow.basedir}/config/throughput.csv", "results/throughput.csv"

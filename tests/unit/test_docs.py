@@ -1,0 +1,38 @@
+"""The pages of documentation name rules, scripts, functions and files that exist."""
+
+import importlib
+import re
+
+import pytest
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STAGES = "".join(f.read_text() for f in sorted((ROOT / "docs/stages").glob("*.md")))
+RULES = "".join(f.read_text() for f in sorted((ROOT / "workflow/rules").glob("*.smk")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_rule_and_script_has_its_place():
+    rules = re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", RULES, re.MULTILINE)
+    assert len(rules) > 15
+    for rule in rules:
+        assert rule.startswith("all_") or f"`{rule}`" in STAGES, rule
+    for script in (ROOT / "workflow/scripts").glob("*.py"):
+        assert f"({'../' * 2}workflow/scripts/{script.name})" in STAGES, script.name
+
+
+def test_functions_and_modules_exist():
+    names = sorted(set(re.findall(r"`(maskalign(?:\.\w+)+)`", STAGES)))
+    assert len(names) > 20
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            module, function = name.rsplit(".", 1)
+            assert hasattr(importlib.import_module(module), function), name

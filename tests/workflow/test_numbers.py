@@ -120,10 +120,10 @@ def test_table_figure_and_collected_results_have_the_same_numbers(results):
 
 
 def test_the_same_study_again_has_the_same_bits(tiny, tmp_path):
-    """Of every rule: data, weights, masks, permutations, curves, tables, figures."""
+    """Of every rule; only records, and the page that shows them, say when and where a run was."""
     again = run_tiny(copy_workflow(tmp_path), cores=1)
     names = sorted(f.relative_to(tiny) for f in (tiny / "results/tiny").rglob("*") if f.is_file())
-    names = [n for n in names if "logs" not in n.parts]
+    names = [n for n in names if "logs" not in n.parts and n.name != "report.html"]
     assert len(names) > 100
     for name in names:
         if name.suffix == ".json" and name.name == "result.json":

@@ -19,7 +19,8 @@ FILES = {
     "empty.json": b"{}",
 }
 HAS = (
-    "it has all, all_figures, all_tables, claims, comparison, forecast, runs, throughput and files "
+    "it has all, all_figures, all_tables, claims, comparison, forecast, power, report, rulegraph, "
+    "runs, throughput and files "
     "in results/demo/"
 )
 RUN = "results/demo/runs/paper/mnist/resnet20-x{}/dense/init-0/result.json"

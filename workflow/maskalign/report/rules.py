@@ -70,7 +70,9 @@ def ask(snakefile: str | Path, config: dict[str, Any]) -> str:
     if done.returncode or "digraph" not in done.stdout:
         lines = done.stderr.strip().splitlines() or ["no graph"]
         raise ValueError(f"snakemake --rulegraph: {lines[-1]}")
-    return done.stdout[done.stdout.index("digraph") :]
+    # Snakemake lists what a rule needs in any order.
+    first, *graph, last = done.stdout[done.stdout.index("digraph") :].strip().splitlines()
+    return "\n".join([first, *sorted(graph), last, ""])
 
 
 def edges(dot: str) -> dict[str, set[str]]:

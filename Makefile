@@ -1,5 +1,5 @@
 # make demo · make watch · make report · make test · make test-browser · make test-faults · make test-slurm · make check ·
-# make gallery · make reference · make lock: each sets up what it needs.
+# make gallery · make bench · make reference · make lock: each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
@@ -8,7 +8,7 @@ READY := .venv/.ready
 GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png 13.png) \
 	$(addprefix tables/table_,01.md 09.md 12.md 17.md) claims.md
 
-.PHONY: demo watch report test test-browser test-faults test-slurm check gallery reference lock
+.PHONY: demo watch report test test-browser test-faults test-slurm check bench gallery reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
@@ -44,6 +44,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+# Speed beside the textbook procedure, on this device: results/benchmarks. Nothing else should run.
+bench: $(READY)
+	$(BIN)/python -m maskalign.bench
 
 # The figures and tables that the README shows, from a finished demo.
 gallery: demo

@@ -1,0 +1,71 @@
+"""Images a second of training, the textbook procedure's and the study's: one process a measurement.
+
+An epoch counts whole: loading, augmentation, every step, and evaluation as often as each does it.
+"""
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskalign.bench import baseline, work
+from maskalign.checkpoint import load_tensors
+from maskalign.data import open_data
+from maskalign.evaluation import evaluate
+from maskalign.training import Plan, train
+
+EPOCHS = 3  # the first warms up and is not counted
+
+
+def textbook(job: dict[str, Any], folder: Path, device: str) -> float:
+    """Return the images a second of ``baseline.train`` with ``job["workers"]``."""
+    tensors, _ = load_tensors(work.prepare(folder, job["images"]))
+    loaders = baseline.loaders(tensors, work.SPEC, work.BATCH, job["workers"])
+    ends: list[float] = []
+
+    def end(accuracy: float) -> None:
+        ends.append(time.perf_counter())
+
+    baseline.train(work.build(job["network"]), *loaders, EPOCHS, 0.08, device, after_epoch=end)
+    images = len(loaders[0]) * work.BATCH
+    return images * (EPOCHS - 1) / (ends[-1] - ends[0])
+
+
+def ours(job: dict[str, Any], folder: Path, device: str) -> float:
+    """Return the images a second of ``training.train`` in ``job["precision"]``."""
+    data = open_data(work.prepare(folder, job["images"]), work.SPEC, device)
+    model = work.build(job["network"]).to(device, memory_format=torch.channels_last)
+    ends: list[float] = []
+
+    def end(epoch: int, weights: dict[str, torch.Tensor]) -> None:
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize()
+        ends.append(time.perf_counter())
+        if epoch == EPOCHS:
+            raise _Done
+
+    # The last epoch of a run evaluates: it is not reached, and evaluation counts by its share.
+    plan = Plan(
+        epochs=EPOCHS + 1,
+        lr=0.08,
+        seed=("bench",),
+        batch_size=work.BATCH,
+        precision=job["precision"],
+        evaluate_every=EPOCHS + 1,
+    )
+    with tempfile.TemporaryDirectory() as state, contextlib.suppress(_Done):
+        train(model, data, plan, Path(state), "bench", keep=end, log=lambda line: None)
+    # ends: the start, then every epoch.
+    epoch = (ends[EPOCHS] - ends[1]) / (EPOCHS - 1)
+    began = time.perf_counter()
+    evaluate(model, data.test_batches())
+    testing = time.perf_counter() - began
+    images = data.steps(work.BATCH) * work.BATCH
+    return images / (epoch + testing / work.EVALUATE_EVERY)
+
+
+class _Done(Exception):  # noqa: N818 (not an error)
+    pass

@@ -22,7 +22,7 @@ GPU_RULES = {"dense", "imp", "imp_round", "match", "sparse", "interpolation"}
 CPU_RULES = {"runs", "claims", "comparison"}
 EPOCHS = 3000  # of the long training: about half a minute on one core
 LONGER = 9000  # of one that lasts until another job can take it over
-LIMIT_EPOCHS = 12000  # of one that does not end within a minute, the shortest time limit
+LIMIT_EPOCHS = 20000  # of one that does not end within a minute, the shortest time limit
 DENSE = "results/{}/runs/paper/digits/vgg-x1/dense/init-{}/result.json"
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NO SLURM CLUSTER: {missing()}")
@@ -103,6 +103,8 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Ctrl-C must reach it, though these tests may run in the background, where none does.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def run(self, *arguments: str, code: int = 0) -> str:

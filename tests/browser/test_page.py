@@ -12,7 +12,7 @@ from conftest import ROOT
 from maskalign import report
 from maskalign.report import rules
 from maskalign.study import Study
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 PHONE, DESKTOP = {"width": 375, "height": 800}, {"width": 1400, "height": 900}
@@ -178,17 +178,17 @@ def test_a_table_leads_to_its_runs_and_a_run_back_to_it(load):
     assert found
     assert all("T05" in row[-1].split() for row in found)
     page.locator("#runs tbody tr:not([hidden]) a[href='#table_05']").first.click()
-    assert page.url.endswith("#table_05")
+    page.wait_for_url("**#table_05")
 
 
 def test_a_figure_leads_to_its_rule_and_its_script_and_back(load):
     page = load()
     page.locator("#figure_05 a[href='#rule-figure']").click()
-    assert page.url.endswith("#rule-figure")
+    page.wait_for_url("**#rule-figure")
     page.locator("#rule-figure a[href='#script-figure']").click()
-    assert page.locator("#script-figure pre").is_visible()
+    expect(page.locator("#script-figure pre")).to_be_visible()
     page.locator("#rule-figure a[href='#figure_05']").click()
-    assert page.url.endswith("#figure_05")
+    page.wait_for_url("**#figure_05")
 
 
 def test_curves_are_filtered_and_named(load):
@@ -225,7 +225,7 @@ def test_everything_is_reached_by_keys(load):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    expect(page.locator("main#main")).to_be_focused()
     seen = set()
     for _ in range(40):
         page.keyboard.press("Tab")

@@ -3,13 +3,13 @@
 import warnings
 from pathlib import Path
 
+import drawn
 import pytest
 import synthetic
 from conftest import DEMO
 from maskalign import figures, selection, tables
 from maskalign.captions import TIMES
 from maskalign.study import Study
-from matplotlib.text import Text
 
 NAMES = list(DEMO["artefacts"]["figures"])
 
@@ -24,12 +24,6 @@ def sources(study, diverged=()):
     return figures.Sources(*results)
 
 
-def texts(figure):
-    """Return the visible, non-empty texts of a figure."""
-    figure.draw_without_rendering()
-    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_of_the_demo_is_written_whole(demo, name, tmp_path):
     study = Study(demo)
@@ -42,13 +36,8 @@ def test_every_figure_of_the_demo_is_written_whole(demo, name, tmp_path):
     assert b"/Type3" not in (tmp_path / "figure.pdf").read_bytes()
     assert len((tmp_path / "figure.csv").read_text().splitlines()) > 1
     assert (tmp_path / "figure.md").read_text().startswith("**Figure ")
-    box = drawing.figure.bbox
-    for text in texts(drawing.figure):
-        extent = text.get_window_extent()
-        assert text.get_fontsize() >= 7
-        if text.axes is None or text in (text.axes.title, text.axes.xaxis.label):
-            assert extent.x0 >= box.x0 and extent.x1 <= box.x1, text.get_text()
-            assert extent.y0 >= box.y0 and extent.y1 <= box.y1, text.get_text()
+    assert not drawn.misplaced(drawing.figure)
+    assert all(text.get_fontsize() >= 7 for text in drawn.texts(drawing.figure))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +57,7 @@ def test_a_figure_draws_the_numbers_of_its_table(demo, figure, table, width):
 def test_title_and_note_name_data_runs_and_gaps(demo):
     study = Study(demo)
     drawing = figures.build(study, "figure_05", sources(study))
-    shown = [t.get_text() for t in texts(drawing.figure)]
+    shown = [t.get_text() for t in drawn.texts(drawing.figure)]
     assert "MNIST 14x14 (stands in for CIFAR-10), ResNet8, n = 2 pairs" in shown
     assert f"Not run at this scale: {TIMES}8, {TIMES}16" in shown
     assert {f"S = 90 %, {TIMES}1", f"S = 95 %, {TIMES}4"} <= set(shown)
@@ -79,17 +68,9 @@ def test_nothing_run_is_a_figure_that_says_so(demo):
     study = Study(demo)
     drawing = figures.build(study, "figure_05", sources(study))
     assert drawing.data.empty
-    assert "not run at this scale" in [t.get_text() for t in texts(drawing.figure)]
+    assert "not run at this scale" in [t.get_text() for t in drawn.texts(drawing.figure)]
     assert "was run at this scale" in drawing.caption
-    box = drawing.figure.bbox
-    for text in texts(drawing.figure):
-        extent = text.get_window_extent()
-        assert extent.x0 >= box.x0 and extent.x1 <= box.x1, text.get_text()
-
-
-def test_methods_differ_in_more_than_colour():
-    looks = [(look.marker, look.dash) for look in figures.style.LOOKS.values()]
-    assert len(set(looks)) == len(looks)
+    assert not drawn.misplaced(drawing.figure)
 
 
 def test_interpolation_means_are_over_the_pairs(demo):
@@ -162,7 +143,7 @@ def test_single_pairs_and_several_data_sets_are_drawn(demo):
         drawing.figure.draw_without_rendering()
     assert len(drawing.figure.axes) == 4 * 3
     assert "(a) MNIST pairs 12x12, ResNet8 ×4: A to B" in [
-        t.get_text() for t in texts(drawing.figure)
+        t.get_text() for t in drawn.texts(drawing.figure)
     ]
     assert "a single pair (n = 1)" in drawing.caption
 

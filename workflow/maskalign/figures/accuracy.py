@@ -48,7 +48,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     methods = [m for m in ("lth", "naive", "permuted", "dense") if m in set(data["method"])]
     heads = " / ".join(dict.fromkeys(captions.heading(study, s) for s in entry["shows"]))
     title = f"{heads}, {captions.counted(sparse.loc[sparse['n'] > 0, 'n'], 'pair')}"
-    style.frame(figure, title, map(style.handle, methods), captions.not_run(missing))
+    style.frame(figure, title, map(style.handle, methods), note=captions.not_run(missing))
     return Drawing(figure, data, _caption(study, name, entry, data, missing))
 
 

@@ -41,7 +41,7 @@ def draw(study: Study, table: pd.DataFrame, paper: Paper) -> Figure:
             figure,
             f"Ours against the paper's: study {study.name}, {len(found)} of {len(table)} cells",
             [_handle(m) for m in methods],
-            "One point a cell; bars are standard deviations, on the grey line both are equal.",
+            note="One point a cell; bars are standard deviations, on the grey line both are equal.",
         )
         return figure
 

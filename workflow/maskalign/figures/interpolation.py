@@ -47,7 +47,8 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     title = r"Interpolation from permuted A, $\pi$(A), at $\alpha$ = 0 to B at $\alpha$ = 1"
     gaps = (f"{absent} ({', '.join(letters)})" for absent, letters in notes.items())
     note = captions.not_run_text(gaps)
-    style.frame(figure, title, _handles(looks, sorted(data["width"].unique())), note, rows=2)
+    handles = _handles(looks, sorted(data["width"].unique()))
+    style.frame(figure, title, *handles, note=note)
     return Drawing(figure, data, _caption(study, name, entry, parts, data))
 
 
@@ -86,8 +87,8 @@ def _panel(ax: Axes, data: pd.DataFrame, looks: dict[float, dict], why: str) -> 
     return None
 
 
-def _handles(looks: dict[float, dict], widths: list[float]) -> list[Line2D]:
-    """Return the legend's entries, widths in its first row and kinds of lines in its second."""
+def _handles(looks: dict[float, dict], widths: list[float]) -> tuple[list[Line2D], ...]:
+    """Return the legend's rows: widths, and kinds of lines."""
     first = [
         Line2D([], [], **looks[w], mec="white", mew=0.4, label=captions.times(w)) for w in widths
     ]
@@ -96,9 +97,7 @@ def _handles(looks: dict[float, dict], widths: list[float]) -> list[Line2D]:
         Line2D([], [], color="0.2", linestyle=":", linewidth=1.1, label=r"$\pi$(A) to B, as it is"),
         Line2D([], [], color="0.6", linestyle="--", linewidth=0.9, label="A to B, corrected"),
     ]
-    blank = Line2D([], [], linestyle="", label=" ")
-    rows = itertools.zip_longest(first, second, fillvalue=blank)
-    return list(itertools.chain.from_iterable(rows))
+    return first, second
 
 
 def _corrections(data: pd.DataFrame) -> str:

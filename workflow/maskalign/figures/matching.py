@@ -1,7 +1,5 @@
 """Matching by activations and by weights beside each other: lines, agreement, accuracies."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +14,6 @@ from maskalign.matching_table import (
     BY,
     CHANNELS,
     GROUP,
-    accuracy_title,
     corrections,
     diverged,
     missing,
@@ -79,9 +76,9 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     counts = table.loc[table["n"] > 0, "n"] if len(table) else pd.Series(dtype=int)
     heads = " / ".join(dict.fromkeys(captions.data_text(study, s["dataset"]) for s in shows))
     count = captions.counted(counts, "pair") if len(counts) else captions.NOT_RUN
-    handles = _handles(shown) if shown else []
+    handles = _handles(shown) if shown else ()
     note = captions.not_run(missing(parts))
-    style.frame(figure, f"{heads}, {count}", handles, note, rows=2)
+    style.frame(figure, f"{heads}, {count}", *handles, note=note)
     return Drawing(figure, table, _caption(study, name, shows, parts, counts, lines))
 
 
@@ -162,7 +159,11 @@ def _accuracy_panel(ax: Axes, data: pd.DataFrame) -> None:
         x = [places.index(place) + shift for place in at]
         mark = {"fmt": look.marker, "color": look.color, "elinewidth": 1.2, "capsize": 2}
         ax.errorbar(x, mine["mean"], mine["std"], **mark)
-    ax.set_xticks(range(len(places)), [accuracy_title(*p).replace(", ", "\n") for p in places])
+    epochs = {k for _, k in places}
+    texts = [f"{100 * s:g}" if len(epochs) == 1 else f"{100 * s:g}\n{k:g}" for s, k in places]
+    ax.set_xticks(range(len(places)), texts)
+    alike = f"S (%), k = {places[0][1]:g}"
+    ax.set_xlabel(alike if len(epochs) == 1 else "S (%) and, below it, k")
     ax.set_xlim(-0.5, len(places) - 0.5)
     ax.grid(visible=False, axis="x")
     ax.yaxis.set_major_locator(MaxNLocator(5))
@@ -176,8 +177,8 @@ def _titles(row: np.ndarray, where: str) -> None:
         ax.set_title(f"({letter}) {where}: {title}")
 
 
-def _handles(shown: list[str]) -> list[Line2D]:
-    """Return the legend's entries: masks in its first row, kinds of lines in its second."""
+def _handles(shown: list[str]) -> tuple[list[Line2D], ...]:
+    """Return the legend's rows: masks, and kinds of lines."""
     first = [
         Line2D(
             [], [], color=MATCHED[m].color, marker=MATCHED[m].marker, mec="white", label=TITLES[m]
@@ -190,9 +191,7 @@ def _handles(shown: list[str]) -> list[Line2D]:
         Line2D([], [], color=MATCHED["weights"].color, linestyle="--", label="all channels (b)"),
         Line2D([], [], color="0.2", linewidth=1, label="by chance (b)"),
     ]
-    blank = Line2D([], [], linestyle="", label=" ")
-    rows = itertools.zip_longest(first, second, fillvalue=blank)
-    return list(itertools.chain.from_iterable(rows))
+    return first, second
 
 
 def _caption(study: Study, name: str, shows, parts, counts: pd.Series, lines) -> str:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -54,13 +54,15 @@ class Look(NamedTuple):
     dash: str
 
 
+# The paper's colours for its three masks. Its others look like one of these to some, so they are
+# replaced: all here can be told apart whatever colours a reader sees.
 _SET2 = mpl.colormaps["Set2"].colors
 LOOKS = {
     "lth": Look(_SET2[0], "o", "-"),
     "naive": Look(_SET2[1], "s", "-."),
     "permuted": Look(_SET2[2], "^", "-"),
-    "dense": Look(_SET2[3], "", "--"),
-    "imp": Look(_SET2[7], "D", ":"),
+    "dense": Look((0.3, 0.3, 0.3), "", "--"),
+    "imp": Look((0.65, 0.46, 0.11), "D", ":"),
 }
 
 
@@ -113,19 +115,19 @@ def canvas(
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def frame(
-    figure: Figure, title: str, handles: Iterable[Artist] = (), note: str = "", rows: int = 1
-) -> None:
-    """Put the title line above the panels, a grey note and one legend below; the figure grows.
+def frame(figure: Figure, title: str, *keys: Iterable[Artist], note: str = "") -> None:
+    """Put the title line above the panels, a grey note and the legend below; the figure grows.
 
-    The legend is filled column by column, in ``rows`` rows.
+    Each of ``keys`` is a row of the legend; what does not fit the width goes on below.
     """
     width, height = figure.get_size_inches()
     title = textwrap.fill(title, int(width * 13.5))  # characters an inch, bold 8 and plain 7 points
     note = textwrap.fill(note, int(width * 16))
-    handles = list(handles)
+    rows = [_fitting(figure, list(row)) for row in keys]
+    rows = [row for row in rows if row["handles"]]
     head = 0.16 * (1 + title.count("\n")) + 0.06
-    legend = 0.15 * rows + 0.06 if handles else 0.0
+    heights = [0.15 * -(-len(row["handles"]) // row["ncols"]) for row in rows]
+    legend = sum(heights) + 0.06 if rows else 0.0
     foot = legend + (0.14 * (1 + note.count("\n")) + 0.04 if note else 0.0)
     total = height + head + foot
     figure.set_size_inches(width, total)
@@ -134,11 +136,23 @@ def frame(
     if note:
         at = (foot - 0.02) / total
         figure.text(0.5, at, note, ha="center", va="top", fontsize=7, color=GREY)
-    if handles:
-        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.01 / total)}
-        spacing = {"columnspacing": 1.4, "handlelength": 2.6, "labelspacing": 0.3}
-        spacing |= {"borderpad": 0.1, "borderaxespad": 0.1}
-        figure.legend(handles=handles, ncols=-(-len(handles) // rows), **place, **spacing)
+    for i, row in enumerate(rows):
+        above_bottom = sum(heights[i + 1 :]) + 0.01
+        figure.legend(**row, loc="lower center", bbox_to_anchor=(0.5, above_bottom / total))
+
+
+def _fitting(figure: Figure, handles: list[Artist]) -> dict[str, Any]:
+    """Return the options of a legend with as many columns as the figure is wide enough for."""
+    options: dict[str, Any] = {"columnspacing": 1.4, "handlelength": 2.6, "labelspacing": 0.3}
+    options |= {"borderpad": 0.1, "borderaxespad": 0.1, "handles": handles, "ncols": len(handles)}
+    while options["ncols"] > 1:
+        drawn = figure.legend(**options)
+        needed = drawn.get_window_extent().width
+        drawn.remove()
+        if needed <= figure.bbox.width:
+            break
+        options["ncols"] -= 1
+    return options
 
 
 def line(ax: Axes, method: str, x, mean, std) -> None:

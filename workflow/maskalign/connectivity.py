@@ -16,7 +16,11 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def interpolate(a: State, b: State, alpha: float) -> State:
-    """Return (1 - alpha) a + alpha b, entry by entry; integer buffers are b's."""
+    """Return (1 - alpha) a + alpha b, entry by entry; integer buffers are b's.
+
+    >>> interpolate({"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([1.0, 0.0])}, 0.25)
+    {'w': tensor([0.2500, 3.0000])}
+    """
     return {
         k: torch.lerp(a[k], b[k], alpha) if a[k].is_floating_point() else b[k].clone() for k in a
     }
@@ -26,6 +30,9 @@ def barrier(alphas: list[float], values: list[float]) -> float:
     """Return the largest rise of ``values`` above the line between the ends (SPEC, barrier B).
 
     NaN anywhere on the line is a barrier of NaN.
+
+    >>> barrier([0, 0.5, 1], [0.1, 0.9, 0.3])
+    0.7
     """
     rises = [
         v - ((1 - t) * values[0] + t * values[-1]) for t, v in zip(alphas, values, strict=True)

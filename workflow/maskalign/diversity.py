@@ -17,6 +17,11 @@ def diversity(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
         ``ensemble_accuracy`` of the mean softmax output, in percent; ``disagreement``, the share of
         samples on which two members differ, mean over pairs; ``kl`` (mean over ordered pairs) and
         ``js`` (mean over pairs) of the softmax outputs, in nats.
+
+    >>> logits = torch.tensor([[[9.0, 0.0], [9.0, 0.0]], [[9.0, 0.0], [0.0, 8.0]]])
+    >>> scores = diversity(logits, torch.tensor([0, 0]))
+    >>> scores["ensemble_accuracy"], scores["disagreement"]
+    (100.0, 0.5)
     """
     log_p = logits.double().log_softmax(-1)
     p = log_p.exp()

@@ -45,6 +45,11 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
 
     Raises:
         UnsupportedModelError: one line that names the module or operation that is not understood.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> (group,) = derive(net, torch.zeros(1, 4)).groups
+    >>> group.size, [(place.parameter, place.axis) for place in group.places]
+    (3, [('0.weight', 0), ('0.bias', 0), ('2.weight', 1)])
     """
     return _Derivation(model, example).symmetry()
 

@@ -18,6 +18,10 @@ def prune(weights: dict[str, torch.Tensor], mask: Mask, sparsity: float) -> Mask
 
     Raises:
         ValueError: if the mask is already sparser than ``sparsity``.
+
+    >>> weights = {"a.weight": torch.tensor([[0.5, -2.0]]), "b.weight": torch.tensor([1.0, 0.1])}
+    >>> prune(weights, full_mask(weights, ["a.weight", "b.weight"]), 0.5)
+    {'a.weight': tensor([[False,  True]]), 'b.weight': tensor([ True, False])}
     """
     kept = torch.cat([m.flatten() for m in mask.values()])
     remain = round((1 - sparsity) * kept.numel())
@@ -33,7 +37,11 @@ def prune(weights: dict[str, torch.Tensor], mask: Mask, sparsity: float) -> Mask
 
 
 def sparsity_of(mask: Mask) -> float:
-    """Return the share of masked weights, counted in the mask."""
+    """Return the share of masked weights, counted in the mask.
+
+    >>> sparsity_of({"a.weight": torch.tensor([True, False, False, False])})
+    0.75
+    """
     total = sum(m.numel() for m in mask.values())
     return 1 - sum(int(m.sum()) for m in mask.values()) / total
 

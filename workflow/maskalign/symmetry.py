@@ -99,6 +99,14 @@ def permute(
 
     Raises:
         ValueError: if a group has no permutation, or what it has is not one.
+
+    >>> from maskalign import graph
+    >>> net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(1, 4)
+    >>> symmetry, before = graph.derive(net, x), net(x)
+    >>> net.load_state_dict(permute(symmetry, {"0": torch.tensor([2, 0, 1])}, net.state_dict()))
+    <All keys matched successfully>
+    >>> torch.allclose(before, net(x))
+    True
     """
     permuted = dict(tensors)
     for group in symmetry.groups:

@@ -50,7 +50,12 @@ class Plan:
     evaluate_every: int = 1
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Return the rate of a step: linear warm-up, then cosine to 0 or a tenth per milestone."""
+        """Return the rate of a step: linear warm-up, then cosine to 0 or a tenth per milestone.
+
+        >>> plan = Plan(epochs=4, lr=0.1, seed=("doc",), warmup_epochs=1)
+        >>> [round(plan.learning_rate(step, steps_per_epoch=2), 4) for step in range(8)]
+        [0.05, 0.1, 0.1, 0.0933, 0.075, 0.05, 0.025, 0.0067]
+        """
         warmup = self.warmup_epochs * steps_per_epoch
         if step < warmup:
             return self.lr * (step + 1) / warmup

@@ -36,3 +36,18 @@ def test_functions_and_modules_exist():
         except ModuleNotFoundError:
             module, function = name.rsplit(".", 1)
             assert hasattr(importlib.import_module(module), function), name
+
+
+def test_quoted_error_lines_are_those_of_the_code():
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    table = page.split("| line begins with |")[1].split("\n\n")[0]
+    quoted = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    files = [*(ROOT / "workflow").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]
+    code = "".join(f.read_text() for f in sorted(files))
+    assert len(quoted) == table.count("| `") > 5
+    for line in quoted:
+        if "No space left" in line or "Directory cannot" in line:
+            continue  # the system's and Snakemake's own
+        name, *parts = re.split(r": |\.\.\.|experiments\.x\S*|'x'|data/", line)
+        assert name in code
+        assert all(part.strip() in code for part in parts), line

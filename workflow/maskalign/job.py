@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pdb
 import sys
 import time
 import traceback
@@ -23,7 +24,7 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
 
     Yields a function that writes text to the original stderr, among Snakemake's own output. An
     exception ends the process with exit code 1 and one line there that says what went wrong and
-    where the log is; the log has the traceback.
+    where the log is; the log has the traceback. ``breakpoint()`` in the body debugs on the terminal.
     """
     os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read by torch when it is imported
     log = snakemake.log[0]
@@ -33,6 +34,7 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
         sys.stdout = sys.stderr = file
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+        sys.breakpointhook = _debug
         began = time.perf_counter()
         try:
             applied = ", ".join(f"{k} {v}" for k, v in snakemake.wildcards.items())
@@ -48,3 +50,9 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
             line = f"{type(error).__name__}: {' '.join(str(error).split())}; log: {log}\n"
             os.write(stderr, line.encode())
             raise SystemExit(1) from None
+
+
+def _debug() -> None:
+    """Stop at the caller, in a debugger on the terminal, as output goes to the log."""
+    keys, screen = Path("/dev/tty").open(), Path("/dev/tty").open("w")  # open while it debugs
+    pdb.Pdb(stdin=keys, stdout=screen).set_trace(sys._getframe(1))

@@ -24,7 +24,8 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
 
     Yields a function that writes text to the original stderr, among Snakemake's own output. An
     exception ends the process with exit code 1 and one line there that says what went wrong and
-    where the log is; the log has the traceback. ``breakpoint()`` in the body debugs on the terminal.
+    where the log is; the log has the traceback. ``breakpoint()`` stops in a debugger on the
+    terminal.
     """
     os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read by torch when it is imported
     log = snakemake.log[0]
@@ -54,5 +55,5 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
 
 def _debug() -> None:
     """Stop at the caller, in a debugger on the terminal, as output goes to the log."""
-    keys, screen = Path("/dev/tty").open(), Path("/dev/tty").open("w")  # open while it debugs
-    pdb.Pdb(stdin=keys, stdout=screen).set_trace(sys._getframe(1))
+    terminal = [Path("/dev/tty").open(mode) for mode in "rw"]  # open for as long as it debugs
+    pdb.Pdb(stdin=terminal[0], stdout=terminal[1]).set_trace(sys._getframe(1))

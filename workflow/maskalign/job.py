@@ -55,5 +55,6 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
 
 def _debug() -> None:
     """Stop at the caller, in a debugger on the terminal, as output goes to the log."""
-    terminal = [Path("/dev/tty").open(mode) for mode in "rw"]  # open for as long as it debugs
-    pdb.Pdb(stdin=terminal[0], stdout=terminal[1]).set_trace(sys._getframe(1))
+    # Left open, as the debugger goes on after this returns.
+    keys, screen = (Path("/dev/tty").open(mode) for mode in "rw")  # noqa: SIM115
+    pdb.Pdb(stdin=keys, stdout=screen).set_trace(sys._getframe(1))

@@ -5,12 +5,18 @@ import subprocess
 import sys
 
 import pytest
-from maskalign.bench import work
+from conftest import ROOT
+from maskalign.bench import growth, processes, stages, work
 
 
 @pytest.mark.parametrize(
     ("kind", "more"),
-    [("textbook", {"workers": 0}), ("ours", {"precision": "float32"}), ("matching", {})],
+    [
+        ("textbook", {"workers": 0}),
+        ("ours", {"precision": "float32"}),
+        ("matching", {}),
+        ("connectivity", {"points": 2, "grid": 1}),
+    ],
 )
 def test_a_measurement(kind, more):
     job = work.job("ResNet20 x1", **more) | {"images": 256}
@@ -21,12 +27,44 @@ def test_a_measurement(kind, more):
         check=True,
     )
     found = json.loads(done.stdout)
-    if kind == "matching":
+    if kind == "connectivity":
+        assert set(found) == {"line", "landscape", "ensemble"}
+        assert all(0.1 < f["forward"] / f["ours"] < 10 for f in found.values())
+    elif kind == "matching":
         assert found["groups"] == 12
         assert found["alike"] > 0.95
         assert 0 < found["assignment"] < found["ours"]
     else:
         assert found > 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "job"),
+    [
+        ("growth", {"series": "training", "at": 0.25}),
+        ("growth", {"series": "matching", "at": 256}),
+        ("growth", {"series": "planning", "at": 1}),
+        ("starting", {"what": "planning one dense run of it"}),
+    ],
+)
+def test_seconds(kind, job, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert 0 < processes.measure(kind, job) < 60
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "textbook"])
+def test_accuracy_is_a_share_of_the_test_images(precision):
+    job = stages.ACCURACY | {"images": 256, "epochs": 1, "seed": 0, "precision": precision}
+    accuracy = processes.measure("accuracy", job)
+    assert 0 <= accuracy <= 100
+    assert accuracy * 64 / 100 == int(accuracy * 64 / 100)
+
+
+def test_growth_is_drawn(tmp_path):
+    found = {name: {1: 1.0, 2: 3.0, 4: 8.0} for name in growth.SERIES}
+    growth.draw(found, "some device", tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").exists()
+    assert (tmp_path / "growth.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_an_unknown_stage_is_refused():
@@ -37,4 +75,4 @@ def test_an_unknown_stage_is_refused():
         check=False,
     )
     assert done.returncode == 2
-    assert "unknown stage 'guessing', must be one of training, matching" in done.stderr
+    assert "unknown stage 'guessing', must be one of training, accuracy, matching" in done.stderr

@@ -8,7 +8,6 @@ import torch
 
 from maskalign import graph, matching
 from maskalign.bench import baseline, work
-from maskalign.data import open_data
 
 
 def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
@@ -18,7 +17,7 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
         ``textbook`` and ``ours`` in seconds; ``groups``; ``alike``, the share of channels that both
         assign alike; ``assignment``, the seconds of solving for the permutations in ``ours``.
     """
-    data = open_data(work.prepare(folder, job["images"]), work.SPEC, device)
+    data = work.data(folder, job["images"], device)
     a, b = (work.build(job["network"], seed).to(device) for seed in (0, 1))
     symmetry = graph.derive(a, torch.zeros(2, 3, 32, 32, device=device))
     batches = [x for x, _ in data.train_subset(None, ("bench",), augment=True)]

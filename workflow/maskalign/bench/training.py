@@ -13,7 +13,6 @@ import torch
 
 from maskalign.bench import baseline, work
 from maskalign.checkpoint import load_tensors
-from maskalign.data import open_data
 from maskalign.evaluation import evaluate
 from maskalign.training import Plan, train
 
@@ -36,13 +35,12 @@ def textbook(job: dict[str, Any], folder: Path, device: str) -> float:
 
 def ours(job: dict[str, Any], folder: Path, device: str) -> float:
     """Return the images a second of ``training.train`` in ``job["precision"]``."""
-    data = open_data(work.prepare(folder, job["images"]), work.SPEC, device)
+    data = work.data(folder, job["images"], device)
     model = work.build(job["network"]).to(device, memory_format=torch.channels_last)
     ends: list[float] = []
 
     def end(epoch: int, weights: dict[str, torch.Tensor]) -> None:
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize()
+        work.synchronize(device)
         ends.append(time.perf_counter())
         if epoch == EPOCHS:
             raise _Done
@@ -65,6 +63,32 @@ def ours(job: dict[str, Any], folder: Path, device: str) -> float:
     testing = time.perf_counter() - began
     images = data.steps(work.BATCH) * work.BATCH
     return images / (epoch + testing / work.EVALUATE_EVERY)
+
+
+def accuracy(job: dict[str, Any], folder: Path, device: str) -> float:
+    """Return the test accuracy in percent after ``job["epochs"]`` epochs of seed ``job["seed"]``.
+
+    ``job["precision"]`` is ``textbook`` or a precision of the study's loop.
+    """
+    rate, epochs, seed = 0.08, job["epochs"], job["seed"]
+    model = work.build(job["network"], seed)
+    if job["precision"] == "textbook":
+        tensors, _ = load_tensors(work.prepare(folder, job["images"]))
+        loaders = baseline.loaders(tensors, work.SPEC, work.BATCH, 0)
+        return baseline.train(model, *loaders, epochs, rate, device)
+    data = work.data(folder, job["images"], device)
+    plan = Plan(
+        epochs=epochs,
+        lr=rate,
+        seed=("bench", seed),
+        batch_size=work.BATCH,
+        precision=job["precision"],
+        evaluate_every=epochs,
+    )
+    model = model.to(device, memory_format=torch.channels_last)
+    with tempfile.TemporaryDirectory() as state:
+        history = train(model, data, plan, Path(state), "bench", log=lambda line: None)
+    return history[-1]["test_accuracy"]
 
 
 class _Done(Exception):  # noqa: N818 (not an error)

@@ -8,6 +8,7 @@ from torch import nn
 
 from maskalign import models, sources
 from maskalign.checkpoint import load_tensors, save_tensors
+from maskalign.data import ImageData, open_data
 
 BATCH = 128
 EVALUATE_EVERY = 10  # epochs, as in the paper's study
@@ -37,13 +38,25 @@ def prepare(folder: Path, images: int) -> Path:
     return file
 
 
-def build(name: str, seed: int = 0) -> nn.Module:
-    """Return a network of ``NETWORKS`` with the weights of ``seed``."""
-    architecture, width, _ = NETWORKS[name]
+def data(folder: Path, images: int, device: str) -> ImageData:
+    """Return that data set as the study reads it."""
+    return open_data(prepare(folder, images), SPEC, device)
+
+
+def build(name: str, seed: int = 0, width: float | None = None) -> nn.Module:
+    """Return a network of ``NETWORKS``, or that at another width, with the weights of ``seed``."""
+    architecture, own, _ = NETWORKS[name]
     torch.manual_seed(seed)
-    return models.build(architecture, classes=10, image_size=32, in_channels=3, width=width)
+    task = {"classes": 10, "image_size": 32, "in_channels": 3}
+    return models.build(architecture, **task, width=width or own)
 
 
 def job(name: str, **more: Any) -> dict[str, Any]:
     """Return what a measuring process is told: the network and how it is trained or matched."""
     return {"network": name, "images": NETWORKS[name][2], **more}
+
+
+def synchronize(device: str) -> None:
+    """Wait for what a GPU has been told to do."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()

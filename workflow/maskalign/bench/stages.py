@@ -1,0 +1,145 @@
+"""The stages of the benchmark: each yields the rows of its table as they are measured."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import scipy.stats
+
+from maskalign.bench import growth, starting, work
+from maskalign.bench.processes import REPEATS, result, spread, start
+
+Row = dict[str, Any]
+WORKERS = (0, 1, 2)
+SEEDS = range(10)
+ACCURACY = work.job("ResNet20 x1", epochs=10)
+
+
+def training(cores: int, file: Path) -> Iterator[Row]:
+    """Images a second of every network in every setting, the settings taking turns."""
+    for name in work.NETWORKS:
+        found: dict[str, list[float]] = {}
+        for _ in range(REPEATS):
+            for workers in WORKERS:
+                run = start("textbook", work.job(name, workers=workers), cores)
+                found.setdefault(f"textbook, {workers} workers", []).append(result(run))
+            for precision in ("float32", "bfloat16"):
+                job = work.job(name, precision=precision)
+                together = [start("ours", job, 1) for _ in range(cores)]
+                speeds = [result(run) for run in together]
+                found.setdefault(f"{precision}, {cores} jobs of 1 thread", []).append(sum(speeds))
+                run = start("ours", job, cores)
+                found.setdefault(f"{precision}, 1 job of {cores} threads", []).append(result(run))
+        textbook = {k: statistics.median(v) for k, v in found.items() if k.startswith("textbook")}
+        best = max(textbook, key=textbook.get)
+        for setting, values in found.items():
+            yield {
+                "network": name,
+                "setting": setting,
+                "unit": "images/s",
+                **spread(values),
+                "baseline": f"{textbook[best]:.4g}",
+                "baseline_setting": best,
+                "ratio": f"{statistics.median(values) / textbook[best]:.3g}",
+            }
+
+
+def accuracy(cores: int, file: Path) -> Iterator[Row]:
+    """Test accuracy of the same seeds in the textbook procedure and in both precisions.
+
+    Beside each stands its mean difference to the loop in float32, with a 95 % t interval.
+    """
+    found = {}
+    for kind in ("float32", "bfloat16", "textbook"):
+        jobs = [ACCURACY | {"precision": kind, "seed": seed} for seed in SEEDS]
+        found[kind] = [result(start("accuracy", job, cores)) for job in jobs]
+        gaps = [x - y for x, y in zip(found[kind], found["float32"], strict=True)]
+        row = spread(found[kind]) | {"value": f"{statistics.mean(found[kind]):.4g}"}
+        if kind != "float32":
+            low, high = scipy.stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+            kind = f"{kind}, {statistics.mean(gaps):+.2f} [{low:+.2f}, {high:+.2f}] to float32"
+        yield {
+            "network": ACCURACY["network"],
+            "setting": f"{kind}, {len(SEEDS)} seeds",
+            "unit": "% accuracy",
+            **row,
+        }
+
+
+def matching(cores: int, file: Path) -> Iterator[Row]:
+    """Seconds of matching two networks; the ratio is taken within each repetition."""
+    for name in work.NETWORKS:
+        found = [result(start("matching", work.job(name), cores)) for _ in range(REPEATS)]
+        groups, alike = found[0]["groups"], min(f["alike"] for f in found)
+        yield {
+            "network": name,
+            "setting": f"{groups} groups in one pass; {100 * alike:.4g} % of channels alike",
+            "unit": "s",
+            **_beside(found, "textbook"),
+            "baseline_setting": "textbook, a pass a group",
+        }
+
+
+def connectivity(cores: int, file: Path) -> Iterator[Row]:
+    """Seconds of the analyses beside the forward passes that they must do."""
+    for name in work.NETWORKS:
+        job = work.job(name, points=11, grid=4)
+        runs = [result(start("connectivity", job, cores)) for _ in range(REPEATS)]
+        for analysis in runs[0]:
+            found = [run[analysis] for run in runs]
+            yield {
+                "network": name,
+                "setting": analysis,
+                "unit": "s",
+                **_beside(found, "forward"),
+                "baseline_setting": "forward passes alone",
+            }
+
+
+def starting_up(cores: int, file: Path) -> Iterator[Row]:
+    """Seconds before work begins."""
+    for what in starting.COMMANDS:
+        found = [result(start("starting", {"what": what}, 1)) for _ in range(REPEATS)]
+        yield {"network": "", "setting": what, "unit": "s", **spread(found)}
+
+
+def growing(cores: int, file: Path) -> Iterator[Row]:
+    """Fitted exponents of cost against width, images and runs; a plot beside the table."""
+    drawn = {}
+    for name, (what, _, places, expected) in growth.SERIES.items():
+        tries = []
+        for _ in range(REPEATS):
+            jobs = {at: {"series": name, "at": at} for at in places}
+            tries.append({at: result(start("growth", job, cores)) for at, job in jobs.items()})
+        drawn[name] = {at: statistics.median(t[at] for t in tries) for at in places}
+        yield {
+            "network": growth.NETWORK if name != "planning" else "",
+            "setting": f"{name} against {what}, {places[0]:g} to {places[-1]:g}",
+            "unit": "exponent",
+            **spread([growth.exponent(t) for t in tries]),
+            "baseline": f"{expected:g}",
+            "baseline_setting": "arithmetic",
+        }
+    growth.draw(drawn, file.stem, file.with_name(f"{file.stem}-growth.png"))
+
+
+def _beside(found: list[dict[str, float]], other: str) -> Row:
+    """Return the spread of ``ours``, the median of ``other``, and the median ratio of both.
+
+    Above 1, ``ours`` is the faster one.
+    """
+    return spread([f["ours"] for f in found]) | {
+        "baseline": f"{statistics.median(f[other] for f in found):.4g}",
+        "ratio": f"{statistics.median(f[other] / f['ours'] for f in found):.3g}",
+    }
+
+
+STAGES: dict[str, Callable[[int, Path], Iterator[Row]]] = {
+    "training": training,
+    "accuracy": accuracy,
+    "matching": matching,
+    "connectivity": connectivity,
+    "starting": starting_up,
+    "growth": growing,
+}

@@ -6,6 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+EMPTY = """
+from types import SimpleNamespace
+from maskalign.job import job
+what = SimpleNamespace(threads=1, log=["/dev/null"], rule="dense", wildcards={}, resources={})
+with job(what):
+    from maskalign import stages
+"""
 DENSE = "results/paper/runs/paper/cifar10/resnet20-x1/dense/init-0/model.safetensors"
 
 
@@ -28,7 +35,7 @@ def _plan(target: str) -> list[str]:
 
 
 COMMANDS = {
-    "imports of a training job": [sys.executable, "-c", "import maskalign.job, maskalign.stages"],
+    "a training job without its training": [sys.executable, "-c", EMPTY],
     "import of torch alone": [sys.executable, "-c", "import torch"],
     "planning all of the paper's study": _plan("all"),
     "planning one dense run of it": _plan(DENSE),

@@ -30,8 +30,10 @@ class Agreement(NamedTuple):
 class Correlation:
     """Pearson correlation between the channels of two activations, over any number of batches.
 
-    Sums are of activations minus the first batch's mean, so that a large mean costs no digits;
-    they are kept in float64 on the device, whatever the number of images.
+    Sums are of activations minus the first one, so that a large mean costs no digits and a constant
+    channel gives exactly 0.
+    Within a batch they have the activations' precision, over batches float64; they stay on the
+    device, whatever the number of images.
     """
 
     def __init__(self):
@@ -39,18 +41,19 @@ class Correlation:
 
     def update(self, b: Tensor, a: Tensor) -> None:
         """Add a batch of activations [N, C, ...] of B and A."""
-        b, a = (z.transpose(0, 1).flatten(1) for z in (b, a))
+        # [N, C, ...] -> [samples, C]: no copy where channels are last in memory.
+        b, a = (z.movedim(1, -1).flatten(0, -2) for z in (b, a))
         if not self.count:
-            self.shifts = [z.mean(1, keepdim=True) for z in (b, a)]
-            self.sums = [z.new_zeros(len(z), dtype=torch.float64) for z in (b, a)]
+            self.shifts = [z[0].clone() for z in (b, a)]
+            self.sums = [z.new_zeros(z.shape[1], dtype=torch.float64) for z in (b, a)]
             self.squares = [s.clone() for s in self.sums]
-            self.products = b.new_zeros(len(b), len(a), dtype=torch.float64)
+            self.products = b.new_zeros(b.shape[1], a.shape[1], dtype=torch.float64)
         b, a = (z - shift for z, shift in zip((b, a), self.shifts, strict=True))
         for i, z in enumerate((b, a)):
-            self.sums[i] += z.sum(1, dtype=torch.float64)
-            self.squares[i] += z.square().sum(1, dtype=torch.float64)
-        self.products += b @ a.T
-        self.count += b.shape[1]
+            self.sums[i] += z.sum(0)
+            self.squares[i] += torch.linalg.vector_norm(z, dim=0).double().square()
+        self.products += b.T @ a
+        self.count += len(b)
 
     def matrix(self) -> Tensor:
         """Return the correlation [C of B, C of A]; 0 wherever a channel is constant."""

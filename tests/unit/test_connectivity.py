@@ -29,9 +29,16 @@ def images():
     return [torch.randn(16, 1, 6, 6, generator=g) for _ in range(4)]
 
 
-def loss(net):
-    with torch.no_grad():
-        return [{"split": "test", "loss": float(net(images()[0]).square().mean()), "error": 0.0}]
+@torch.no_grad()
+def loss(nets):
+    values = [float(net.eval()(images()[0]).square().mean()) for net in nets]
+    return [[{"split": "test", "loss": value, "error": 0.0}] for value in values]
+
+
+def repaired(repair, weights, alpha):
+    (net,) = c.networks(cnn(False, 2), [weights])
+    repair.correct([net], [alpha])
+    return net
 
 
 def test_ends_of_the_line_are_the_models():
@@ -49,7 +56,7 @@ def test_barrier_is_measured_above_the_line_between_the_ends():
 
 def test_reset_estimates_the_statistics_of_the_data():
     net = cnn(True, 0)
-    c.reset_batch_norm(net, images())
+    c.reset_batch_norm([net], images())
     with torch.no_grad():
         outputs = torch.stack([net[0](x) for x in images()])
     assert torch.allclose(net[1].running_mean, outputs.mean((0, 1, 3, 4)), atol=1e-5)
@@ -63,7 +70,7 @@ def test_repair_gives_every_hidden_channel_the_mixed_statistics():
     model, a, b = cnn(False, 2), cnn(False, 0).state_dict(), cnn(False, 1).state_dict()
     repair = c.Repair(model, ["0", "3"], a, b, images)
     alpha = 0.3
-    net = repair.merged(c.interpolate(a, b, alpha), alpha)
+    net = repaired(repair, c.interpolate(a, b, alpha), alpha)
     found = {}
     for name in ("0", "3"):
         hook = net.get_submodule(name).register_forward_hook(
@@ -86,7 +93,7 @@ def test_repair_leaves_the_end_points_as_they_are():
     repair = c.Repair(model, ["0", "3"], a, b, images)
     model.load_state_dict(b)
     with torch.no_grad():
-        expected, found = model(images()[0]), repair.merged(b, 1.0)(images()[0])
+        expected, found = model(images()[0]), repaired(repair, b, 1.0)(images()[0])
     assert torch.allclose(expected, found, atol=2e-2)
 
 
@@ -96,6 +103,38 @@ def test_the_correction_follows_from_the_network(norm, kind):
     rows = c.path(model, a, b, [0.0, 0.5, 1.0], images, loss, ["0", "3"])
     assert {r["correction"] for r in rows} == {"none", kind}
     assert len(rows) == 6
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_points_share_a_pass_over_the_images_and_change_nothing_by_it(norm, monkeypatch):
+    model, a, b = cnn(norm, 2), cnn(norm, 0).state_dict(), cnn(norm, 1).state_dict()
+    passes, alphas = [], [0.0, 0.25, 0.5, 0.75, 1.0]
+
+    def inputs():
+        passes.append(1)
+        return images()
+
+    found = []
+    for held in (1, 2, 5):
+        monkeypatch.setattr(c, "MOST_HELD", held)
+        found.append(c.path(model, a, b, alphas, inputs, loss, ["0", "3"]))
+    assert found[0] == found[1] == found[2]
+    ends = 0 if norm else 2  # REPAIR measures both
+    assert len(passes) == 3 * ends + 5 + 3 + 1
+
+
+def test_few_networks_are_held_where_they_are_large(monkeypatch):
+    monkeypatch.setattr(c, "HELD_BYTES", 4 * sum(p.numel() for p in cnn(True, 0).parameters()) * 2)
+    held = []
+
+    def evaluate(nets):
+        held.append(len(nets))
+        return loss(nets)
+
+    a = cnn(True, 0).state_dict()
+    values = c.surface(cnn(True, 0), [lambda: a] * 5, images, evaluate)
+    assert held == [2, 2, 1]
+    assert len({str(v) for v in values}) == 1
 
 
 def test_path_between_equal_models_has_no_barrier():

@@ -1,5 +1,6 @@
 """The stages that compare finished models: each function is one job of the workflow."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 
 from maskalign import connectivity, pruning, symmetry
 from maskalign.diversity import diversity as compare
-from maskalign.evaluation import evaluate, predict
+from maskalign.evaluation import evaluate_each, predict
 from maskalign.identity import IDENTITY
 from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, write_rows
 from maskalign.stage import Values, begin, load, status_of, symmetry_of
@@ -57,16 +58,15 @@ def landscape(
     how = values["connectivity"]
     xs, ys, marks, at = connectivity.plane(origin, first, second, how["grid"])
 
-    def error(weights: dict[str, torch.Tensor]) -> float:
-        model.load_state_dict(weights)
-        if connectivity.has_batch_norm(model):
-            connectivity.reset_batch_norm(model, _reset_inputs(images, values)())
-        return 100 - evaluate(model, images.test_batches())["accuracy"]
+    def errors(nets: list[torch.nn.Module]) -> list[float]:
+        return [100 - s["accuracy"] for s in evaluate_each(nets, images.test_batches())]
 
-    rows = [{"x": float(x), "y": float(y), "error": error(at(x, y))} for y in ys for x in xs]
     names = {"origin": "dense", "first": "lth", "second": "permuted"}
-    for mark, (x, y) in marks.items():
-        rows.append({"x": x, "y": y, "error": error(at(x, y)), "mark": names[mark]})
+    rows = [{"x": float(x), "y": float(y)} for y in ys for x in xs]
+    rows += [{"x": x, "y": y, "mark": names[mark]} for mark, (x, y) in marks.items()]
+    states = [functools.partial(at, row["x"], row["y"]) for row in rows]
+    found = connectivity.surface(model, states, _reset_inputs(images, values), errors)
+    rows = [row | {"error": error} for row, error in zip(rows, found, strict=True)]
     run = {k: values.get(k) for k in IDENTITY} | {"status": record.status}
     write_rows(grid, [run | row for row in rows], PLANE_COLUMNS)
     record.finish(result)
@@ -76,13 +76,10 @@ def diversity(data: str, values: Values, members: dict[str, list[str]], result: 
     """Compare the outputs of each method's ensemble; ``members`` are model files per method."""
     record, images, model = begin(data, values)
     for method, files in members.items():
-        outputs = []
-        for file in files:
-            model.load_state_dict(load(file, model))
-            logits, labels = predict(model, images.test_batches())
-            outputs.append(logits.cpu())
+        nets = connectivity.networks(model, (load(file, model) for file in files))
+        logits, labels = predict(nets, images.test_batches())
         where = {"method": method, "split": "test", "status": status_of(*files)}
-        record.add(compare(torch.stack(outputs), labels.cpu()), **where)
+        record.add(compare(logits, labels), **where)
     record.finish(result)
 
 
@@ -97,12 +94,18 @@ def _line(record: Record, model, groups, images, values: Values, a, b, **where) 
     how = values["connectivity"]
     alphas = torch.linspace(0, 1, how["points"], dtype=torch.float64).tolist()
 
-    def scores(net: torch.nn.Module) -> list[dict[str, Any]]:
-        train_images = images.train_subset(how["train_images"], ("curve",), augment=False)
-        found = {"train": evaluate(net, train_images), "test": evaluate(net, images.test_batches())}
+    def scores(nets: list[torch.nn.Module]) -> list[list[dict[str, Any]]]:
+        splits = {
+            "train": images.train_subset(how["train_images"], ("curve",), augment=False),
+            "test": images.test_batches(),
+        }
+        found = [evaluate_each(nets, batches) for batches in splits.values()]
         return [
-            {"split": split, "loss": s["loss"], "error": 100 - s["accuracy"]}
-            for split, s in found.items()
+            [
+                {"split": split, "loss": s["loss"], "error": 100 - s["accuracy"]}
+                for split, s in zip(splits, of_net, strict=True)
+            ]
+            for of_net in zip(*found, strict=True)
         ]
 
     inputs = _reset_inputs(images, values)

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ State = dict[str, torch.Tensor]
 Inputs = Callable[[], Iterable[torch.Tensor]]
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+# Networks that share a pass over the images: as many as this, and no more than fit in this memory.
+MOST_HELD = 32
+HELD_BYTES = 2**30
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -46,20 +49,22 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def reset_batch_norm(model: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
+def reset_batch_norm(models: Sequence[nn.Module], inputs: Iterable[torch.Tensor]) -> None:
     """Re-estimate all running statistics in place, as cumulative averages over ``inputs``."""
-    norms = [m for m in model.modules() if isinstance(m, NORMS)]
+    norms = [m for model in models for m in model.modules() if isinstance(m, NORMS)]
     momenta = [m.momentum for m in norms]
-    model.eval()
+    for model in models:
+        model.eval()
     for m in norms:
         m.reset_running_stats()
         m.momentum = None
         m.train()
     for x in inputs:
-        model(x)
+        for model in models:
+            model(x)
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
-    model.eval()
+        m.eval()
 
 
 class Repair:
@@ -79,25 +84,12 @@ class Repair:
             a, b: weights of the end points.
             inputs: called for each pass over the images; yields input batches.
         """
-        self.model, self.hidden, self.inputs = model, list(hidden), inputs
-        self.ends = [self._measure(a), self._measure(b)]
-
-    def _with_norms(self, weights: State) -> nn.Module:
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(weights)
-        for name in self.hidden:
-            layer = model.get_submodule(name)
-            linear = isinstance(layer, nn.Linear)
-            norm = nn.BatchNorm1d if linear else nn.BatchNorm2d
-            norm = norm(layer.out_features if linear else layer.out_channels)
-            model.set_submodule(name, nn.Sequential(layer, norm.to(layer.weight.device)))
-        return model
+        self.hidden, self.inputs = list(hidden), inputs
+        self.ends = [self._measure(end) for end in networks(model, [a, b])]
 
     @torch.no_grad()
-    def _measure(self, weights: State) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    def _measure(self, model: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Return mean and standard deviation, [channels] each, of every hidden layer's output."""
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(weights)
         model.eval()
         sums: dict[str, list[torch.Tensor]] = {}
 
@@ -119,16 +111,19 @@ class Repair:
             for name, (first, second, n) in sums.items()
         }
 
-    def merged(self, weights: State, alpha: float) -> nn.Module:
-        """Return the corrected network with ``weights``, the merged weights at ``alpha``."""
-        model = self._with_norms(weights)
-        for name in self.hidden:
-            norm = model.get_submodule(name)[1]
-            (mean_a, std_a), (mean_b, std_b) = (end[name] for end in self.ends)
-            norm.bias.data.copy_((1 - alpha) * mean_a + alpha * mean_b)
-            norm.weight.data.copy_((1 - alpha) * std_a + alpha * std_b)
-        reset_batch_norm(model, self.inputs())
-        return model
+    def correct(self, models: Sequence[nn.Module], alphas: Sequence[float]) -> None:
+        """Correct networks in place that have the merged weights at ``alphas``."""
+        for model, alpha in zip(models, alphas, strict=True):
+            for name in self.hidden:
+                layer = model.get_submodule(name)
+                linear = isinstance(layer, nn.Linear)
+                norm = nn.BatchNorm1d if linear else nn.BatchNorm2d
+                norm = norm(layer.out_features if linear else layer.out_channels)
+                (mean_a, std_a), (mean_b, std_b) = (end[name] for end in self.ends)
+                norm.bias.data.copy_((1 - alpha) * mean_a + alpha * mean_b)
+                norm.weight.data.copy_((1 - alpha) * std_a + alpha * std_b)
+                model.set_submodule(name, nn.Sequential(layer, norm.to(layer.weight.device)))
+        reset_batch_norm(models, self.inputs())
 
 
 def path(
@@ -137,38 +132,82 @@ def path(
     b: State,
     alphas: Iterable[float],
     inputs: Inputs,
-    evaluate: Callable[[nn.Module], list[dict[str, Any]]],
+    evaluate: Callable[[list[nn.Module]], list[list[dict[str, Any]]]],
     hidden: Iterable[str],
 ) -> list[dict[str, Any]]:
     """Evaluate the straight line from ``a`` to ``b``, uncorrected and corrected.
 
-    The correction is ``reset`` for networks with batch norm and ``repair`` for those without.
+    The correction is ``reset`` for networks with batch norm and ``repair`` for those without. The
+    points share each pass over the images.
 
     Args:
-        model: a network of the architecture, on the device; its weights are overwritten.
+        model: a network of the architecture, on the device; it is not changed.
         a, b: weights and buffers of the end points.
         alphas: points on the line, from 0 (a) to 1 (b).
         inputs: called for each pass over the training images used for the correction.
-        evaluate: returns rows (a dict for each split) for a network in eval mode.
+        evaluate: returns for each of some networks its rows (a dict for each split).
         hidden: layers that REPAIR corrects.
 
     Returns:
         The rows of ``evaluate``, each with ``alpha`` and ``correction``.
     """
-    batch_norm = has_batch_norm(model)
-    repair = None if batch_norm else Repair(model, hidden, a, b, inputs)
+    repair = None if has_batch_norm(model) else Repair(model, hidden, a, b, inputs)
     rows = []
-    for alpha in alphas:
-        merged = interpolate(a, b, alpha)
-        model.load_state_dict(merged)
-        rows += [{"alpha": alpha, "correction": "none"} | r for r in evaluate(model.eval())]
-        if batch_norm:
-            reset_batch_norm(model, inputs())
-            corrected, kind = model, "reset"
+    for part in _parts(model, list(alphas)):
+        nets = networks(model, (interpolate(a, b, alpha) for alpha in part))
+        before = evaluate(nets)
+        if repair:
+            repair.correct(nets, part)
         else:
-            corrected, kind = repair.merged(merged, alpha).eval(), "repair"
-        rows += [{"alpha": alpha, "correction": kind} | r for r in evaluate(corrected)]
+            reset_batch_norm(nets, inputs())
+        after = evaluate(nets)
+        kind = "repair" if repair else "reset"
+        for alpha, plain, corrected in zip(part, before, after, strict=True):
+            rows += [{"alpha": alpha, "correction": "none"} | row for row in plain]
+            rows += [{"alpha": alpha, "correction": kind} | row for row in corrected]
     return rows
+
+
+def surface(
+    model: nn.Module,
+    states: Sequence[Callable[[], State]],
+    inputs: Inputs,
+    evaluate: Callable[[list[nn.Module]], list[Any]],
+) -> list[Any]:
+    """Evaluate networks with many weights, their batch-norm statistics re-estimated.
+
+    Args:
+        model: a network of the architecture, on the device; it is not changed.
+        states: called for the weights and buffers of one network.
+        inputs: called for each pass over the training images for the statistics.
+        evaluate: returns one value for each of some networks.
+
+    Returns:
+        The values of ``evaluate``, in the order of ``states``.
+    """
+    found = []
+    for part in _parts(model, states):
+        nets = networks(model, (state() for state in part))
+        if has_batch_norm(model):
+            reset_batch_norm(nets, inputs())
+        found += evaluate(nets)
+    return found
+
+
+def networks(model: nn.Module, states: Iterable[State]) -> list[nn.Module]:
+    """Return copies of ``model`` with other weights."""
+    nets = []
+    for state in states:
+        nets.append(copy.deepcopy(model))
+        nets[-1].load_state_dict(state)
+    return nets
+
+
+def _parts(model: nn.Module, points: Sequence) -> Iterator[Sequence]:
+    """Yield ``points`` in parts of which all networks may be held at once."""
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    held = max(1, min(MOST_HELD, HELD_BYTES // max(size, 1)))
+    yield from (points[i : i + held] for i in range(0, len(points), held))
 
 
 def plane(

@@ -1,5 +1,6 @@
 """Seconds of the analyses of finished networks beside the forward passes that they must do."""
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from maskalign import connectivity, graph
 from maskalign.bench import work
-from maskalign.evaluation import evaluate, predict
+from maskalign.evaluation import evaluate_each, predict
 
 MEMBERS = 6  # of an ensemble
 
@@ -31,25 +32,20 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, dict[st
     def inputs():
         return (x for x, _ in data.train_subset(None, ("reset",), augment=True))
 
-    def error(net: torch.nn.Module) -> list[dict[str, Any]]:
-        return [{"error": 100 - evaluate(net, data.test_batches())["accuracy"]}]
+    def errors(nets: list[torch.nn.Module]) -> list[list[dict[str, Any]]]:
+        return [[{"error": 100 - s["accuracy"]}] for s in evaluate_each(nets, data.test_batches())]
 
     def line() -> None:
         alphas = torch.linspace(0, 1, points, dtype=torch.float64).tolist()
-        connectivity.path(model, a, b, alphas, inputs, error, symmetry.hidden_layers)
+        connectivity.path(model, a, b, alphas, inputs, errors, symmetry.hidden_layers)
 
     def landscape() -> None:
         xs, ys, _, at = connectivity.plane(a, b, _middle(a, b), grid)
-        for x in xs:
-            for y in ys:
-                model.load_state_dict(at(x, y))
-                if connectivity.has_batch_norm(model):
-                    connectivity.reset_batch_norm(model, inputs())
-                error(model)
+        states = [functools.partial(at, x, y) for y in ys for x in xs]
+        connectivity.surface(model, states, inputs, errors)
 
     def ensemble() -> None:
-        for _ in range(MEMBERS):
-            predict(model, data.test_batches())
+        predict([model] * MEMBERS, data.test_batches())
 
     train, test = list(inputs()), [x for x, _ in data.test_batches()]
     norms = connectivity.has_batch_norm(model)

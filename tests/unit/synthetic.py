@@ -114,7 +114,7 @@ def _corrected(run: dict) -> str:
 def _lines(study: Study, run: dict) -> list[tuple[dict, float]]:
     """Return what names each line of a run beside its identity, and the height of its barrier."""
     if run["stage"] == "interpolation":
-        wide = 1 + math.log2(run["width"])
+        wide = 1 + math.log2(max(run["width"], 1))
         heights = {"naive": 1.0, "permuted": 0.6 / wide}
         how = {"naive": None, "permuted": run["matching_method"]}
         return [

@@ -6,10 +6,10 @@ from pathlib import Path
 import drawn
 import pytest
 import synthetic
-from conftest import DEMO
+from conftest import DEMO, ROOT
 from maskalign import figures, selection, tables
 from maskalign.captions import TIMES
-from maskalign.study import Study
+from maskalign.study import Study, read
 
 NAMES = list(DEMO["artefacts"]["figures"])
 
@@ -202,3 +202,19 @@ def test_a_title_changes_what_an_artefact_depends_on(demo):
     before = selection.artefact(Study(demo), "figures", "figure_05")
     demo["datasets"]["mnist"]["title"] = "another"
     assert selection.artefact(Study(demo), "figures", "figure_05") != before
+
+
+def test_the_lowest_panel_that_is_drawn_has_the_labels_of_its_axis():
+    study = read([ROOT / "config/fashion.yaml"])
+    figure = figures.build(study, "figure_06", sources(study)).figure
+    figure.draw_without_rendering()
+    by_column: dict[float, list] = {}
+    for ax in figure.axes:
+        if ax.axison:
+            by_column.setdefault(round(ax.get_position().x0, 2), []).append(ax)
+    assert [len(column) for column in by_column.values()] == [2, 4, 2]
+    for column in by_column.values():
+        *above, lowest = sorted(column, key=lambda ax: -ax.get_position().y0)
+        assert lowest.get_xlabel() == "Rewind epoch k"
+        assert lowest.xaxis.get_tick_params()["labelbottom"]
+        assert not any(ax.get_xlabel() for ax in above)

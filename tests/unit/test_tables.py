@@ -7,8 +7,9 @@ import warnings
 import pandas as pd
 import pytest
 import synthetic
+from conftest import ROOT
 from maskalign import formats, tables, verdicts
-from maskalign.study import Study
+from maskalign.study import Study, read
 
 DENSE = "paper/mnist/resnet20-x1/dense/init-{}"
 SPARSE = (
@@ -298,3 +299,20 @@ def test_pairs_begin_at_the_first_pair(demo):
     table = tables.build(study, "table_16", synthetic.runs(study))
     assert set(table.cells[table.cells.method != "dense"].n) == {2}
     assert cell(table, method="dense")["n"] == 4
+
+
+def test_widths_with_other_sparsities_have_rows_of_their_own_alone():
+    """The small study's grid is at one width: the other ones lack nothing by it."""
+    study = read([ROOT / "config/fashion.yaml"])
+    table = tables.build(study, "table_09", synthetic.runs(study))
+    run = {(r["width"], r["sparsity"]) for r in map(study.run, study.paths("sparse"))}
+    shown = table.cells.dropna(subset=["sparsity"])[["width", "sparsity"]].drop_duplicates()
+    assert len(shown) == 2 + 4 + 2
+    assert {*shown.itertuples(index=False, name=None)} <= run
+    assert " at ×0.5 (n = 20), " in table.caption
+
+
+def test_a_caption_names_the_only_width():
+    study = read([ROOT / "config/fashion.yaml"])
+    table = tables.build(study, "table_05", synthetic.runs(study))
+    assert "of ResNet8 ×2 on Fashion-MNIST 14x14" in table.caption

@@ -81,7 +81,8 @@ def heading(study: Study, selection: Selection) -> str:
 def subject(study: Study, selections: Iterable[Selection]) -> str:
     """Return the models, widths and data sets of the selections, as a caption names them."""
     return _and(
-        f"{model_title(study, s['model'])}{_widths(s)} on {data_text(study, s['dataset'])}"
+        f"{model_title(study, s['model'])}{_widths(_one_width(study, s))}"
+        f" on {data_text(study, s['dataset'])}"
         for s in selections
     )
 
@@ -239,6 +240,12 @@ def _models(study: Study, selections: list[Selection]) -> list[str]:
 def _widths(selection: Selection) -> str:
     widths = selection.get("widths")
     return " " + _and(map(times, widths)) if widths else ""
+
+
+def _one_width(study: Study, selection: Selection) -> Selection:
+    """Return a selection that names its width where the study has only one."""
+    run = {study.run(path)["width"] for path in study.selected(selection, "dense")}
+    return {"widths": sorted(run)} | selection if len(run) == 1 else selection
 
 
 def _plain(value: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from maskalign import configfiles
 from maskalign.identity import IDENTITY, values_hash
@@ -172,6 +173,21 @@ def load(config: dict[str, Any], files: Iterable[str | Path] = ()) -> Study:
     """
     for file in files:
         configfiles.check(Path(file))
+    return Study(config)
+
+
+def read(files: Iterable[str | Path]) -> Study:
+    """Return the study of ``files``, merged as Snakemake merges what follows ``--configfile``.
+
+    Raises:
+        OSError, ValueError: as ``load``; or if a file cannot be read.
+    """
+    from snakemake.utils import update_config
+
+    config: dict[str, Any] = {}
+    for file in map(Path, files):
+        configfiles.check(file)
+        update_config(config, yaml.safe_load(file.read_text(encoding="utf-8")))
     return Study(config)
 
 

@@ -138,6 +138,8 @@ def _complete(s: Selection, cells: pd.DataFrame) -> pd.DataFrame:
     axes |= {"method": [m for m in METHODS if m in set(sparse["method"])]}
     full = pd.DataFrame(itertools.product(*axes.values()), columns=list(axes))
     one = sparse.iloc[0]
+    if "sparsities" not in s:  # those of one width are not missing at another one
+        full = full.merge(sparse[["width", "sparsity"]].drop_duplicates())
     full = full.merge(sparse, how="left", on=list(axes)).fillna({"n": 0, "diverged": 0})
     full[["dataset", "model", "metric"]] = [one["dataset"], one["model"], one["metric"]]
     dense = cells[(cells["method"] == "dense") & cells["width"].isin(axes["width"])]
@@ -224,10 +226,12 @@ def _spread(cells: pd.DataFrame) -> str:
 def _dense(cells: pd.DataFrame) -> str:
     """Return what the dense models of the pairs reach, by model and accuracy."""
     parts = []
-    for row in cells[(cells["method"] == "dense") & (cells["n"] > 0)].itertuples():
+    dense = cells[(cells["method"] == "dense") & (cells["n"] > 0)]
+    for row in dense.itertuples():
         std = f" ± {row.std:.2f}" if row.n > 1 else ""
         where = {"accuracy": "", "top5_accuracy": " top-5"}[row.metric]
-        parts.append(f"{row.mean:.2f}{std}{where} (n = {row.n})")
+        width = f" at {captions.times(row.width)}" * (dense["width"].nunique() > 1)
+        parts.append(f"{row.mean:.2f}{std}{where}{width} (n = {row.n:.0f})")
     return f"Dense models reach {', '.join(parts)}." if parts else ""
 
 

@@ -13,16 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from snakemake.utils import update_config
 
-from maskalign import configfiles
 from maskalign.progress import FILE
-from maskalign.study import Study, load
+from maskalign.study import Study, read
 
 SILENT = 120.0  # seconds after which a training that says nothing is shown as silent
 
@@ -117,12 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--once", action="store_true", help="show it once and end")
     parser.add_argument("--every", type=float, default=None, help="seconds between two looks")
     options = parser.parse_args(arguments)
-    config: dict[str, Any] = {}
     try:
-        for file in options.configfile:
-            configfiles.check(file)
-            update_config(config, yaml.safe_load(file.read_text(encoding="utf-8")))
-        study = load(config)
+        study = read(options.configfile)
     except (OSError, ValueError) as error:
         sys.exit(f"study error: {error}")
     console = Console()

@@ -93,8 +93,11 @@ def _title(study: Study, facet: str, row: float, column: tuple, columns: list[tu
 def _label(axes, x: str, metric: str) -> None:
     titles = {"rewind_epoch": "Rewind epoch k", "sparsity": "Sparsity S (%)"}
     what = captions.METRIC_TITLES[metric]
-    for ax in axes[-1]:
-        ax.set_xlabel(titles[x])
+    for column in axes.T:
+        drawn = [ax for ax in column if ax.axison and ax.figure]
+        for ax in drawn[-1:]:  # the lowest one, below which nothing was run
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel(titles[x])
     for ax in axes[:, 0]:
         ax.set_ylabel(f"{what[0].upper()}{what[1:]}")
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -56,10 +57,11 @@ def ask(snakefile: str | Path, config: dict[str, Any]) -> str:
         ValueError: one line, Snakemake's own, if it cannot plan the study.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump(config, file)
+        # Under a name that no study has, it looks at no file that other jobs write meanwhile.
+        json.dump(config | {"study": f"graph-{uuid.uuid4().hex}"}, file)
         file.flush()
-        # The Snakemake that runs this job holds the lock, and knows this job as unfinished.
-        options = ["--nolock", "--ignore-incomplete", "--forceall", "--workflow-profile", "none"]
+        # The Snakemake that runs this job holds the lock.
+        options = ["--nolock", "--forceall", "--workflow-profile", "none"]
         options += ["--snakefile", str(snakefile), "--configfile", file.name]
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", *options, "--rulegraph", "dot", "--", "all"],

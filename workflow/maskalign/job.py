@@ -1,8 +1,6 @@
 """What every job does before and after its work: threads, GPUs, log."""
 
-import atexit
 import contextlib
-import gc
 import os
 import pdb
 import sys
@@ -12,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from maskalign import devices
+from maskalign import devices, process
 
 
 @contextlib.contextmanager
@@ -30,10 +28,7 @@ def job(snakemake: Any, gpus: int = 0) -> Iterator[Callable[[str], None]]:
     terminal.
     """
     os.environ["OMP_NUM_THREADS"] = str(snakemake.threads)  # read by torch when it is imported
-    # Importing torch makes some 100,000 objects that stay: looking among them for what can be freed
-    # would take a third of a job's start and end.
-    gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
+    process.settle()
     log = snakemake.log[0]
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     stderr = os.dup(2)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from maskalign import cost
+from maskalign import cost, process
 from maskalign.files import write_text
 from maskalign.study import Study
 
@@ -167,4 +167,5 @@ def _train(values: dict[str, Any], batch: int, steps: int):
 
 
 if __name__ == "__main__":
+    process.settle()
     print(json.dumps(measure(json.loads(sys.argv[1]))))

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from maskalign import process
+
 REPEATS = 3
 
 
@@ -32,6 +34,8 @@ def result(started: subprocess.Popen) -> Any:
 
 def measure(kind: str, job: dict[str, Any]) -> Any:
     """Do one measurement, in this process."""
+    if kind != "textbook":
+        process.settle()
     import torch
 
     from maskalign.bench import connectivity, growth, matching, starting, training

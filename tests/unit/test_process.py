@@ -32,10 +32,32 @@ def test_freed_memory_is_used_again():
     assert settled < 100 < 10_000 < plain
 
 
-def test_what_stays_is_not_looked_at_when_the_process_ends():
-    code = (
-        f"{SETTLE}; import atexit, gc, torch; print(gc.get_threshold()[0], gc.get_freeze_count())"
-    )
-    last = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 10_000));"
-    threshold, frozen, at_end = run(f"{last} {code}").split()
-    assert (int(threshold), int(frozen), at_end) == (50_000, 0, "True")
+JOB = """
+import atexit
+from types import SimpleNamespace
+from maskalign.job import job
+atexit.register(print, "taken apart")
+what = {{"rule": "r", "log": [{log!r}], "threads": 1, "wildcards": {{}}, "resources": {{}}}}
+with job(SimpleNamespace(**what)) as say:
+    {body}
+raise AssertionError("never reached")
+"""
+
+
+def test_a_job_ends_with_its_body_and_its_log_is_whole(tmp_path):
+    log = tmp_path / "job.log"
+    code = JOB.format(log=str(log), body="print('a line'); say('on the screen')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "on the screen\n")
+    rule, line, end = log.read_text().splitlines()
+    assert (rule, line) == ("r", "a line")
+    assert end.startswith("done in ")
+
+
+def test_a_failing_job_ends_with_one_line_and_exit_code_1(tmp_path):
+    log = tmp_path / "job.log"
+    code = JOB.format(log=str(log), body="raise ValueError('two', 'things')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"ValueError: ('two', 'things'); log: {log}\n"
+    assert "Traceback" in log.read_text()

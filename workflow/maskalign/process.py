@@ -1,6 +1,5 @@
 """How a process that works on tensors treats memory: measured, and nothing changes a bit."""
 
-import atexit
 import contextlib
 import ctypes
 import gc
@@ -13,11 +12,10 @@ def settle() -> None:
     """Set garbage collection and malloc for this process; to be called before torch is imported.
 
     Importing torch makes some 100,000 objects that stay: to look among them for what can be freed
-    would take a third of a job's start and end. Activations are freed and asked for again in every
-    step: malloc would give them back to the system, which fills them with zeros each time.
+    would take a seventh of a job's start. Activations are freed and asked for again in every step:
+    malloc would give them back to the system, which fills them with zeros each time.
     """
     gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         malloc = ctypes.CDLL("libc.so.6")
         malloc.mallopt(M_TRIM_THRESHOLD, BYTES)

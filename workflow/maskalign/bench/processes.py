@@ -38,12 +38,13 @@ def measure(kind: str, job: dict[str, Any]) -> Any:
         process.settle()
     import torch
 
-    from maskalign.bench import connectivity, growth, matching, starting, training
+    from maskalign.bench import bounds, connectivity, growth, matching, starting, training
 
     kinds = {
         "textbook": training.textbook,
         "ours": training.ours,
         "accuracy": training.accuracy,
+        "bounds": bounds.measure,
         "matching": matching.compare,
         "connectivity": connectivity.compare,
         "growth": growth.measure,

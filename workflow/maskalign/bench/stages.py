@@ -67,6 +67,24 @@ def accuracy(cores: int, file: Path) -> Iterator[Row]:
         }
 
 
+def bounds(cores: int, file: Path) -> Iterator[Row]:
+    """Floating-point rate of forward and backward passes beside that of dense products."""
+    for name in work.NETWORKS:
+        for precision in ("float32", "bfloat16"):
+            job = work.job(name, precision=precision)
+            found = [result(start("bounds", job, 1)) for _ in range(REPEATS)]
+            share = [100 * f["step"] / f["dense"] for f in found]
+            million = found[0]["per_image"] / 1e6
+            yield {
+                "network": name,
+                "setting": f"{precision}, 1 thread; {million:.0f} MFLOP an image",
+                "unit": "% of the dense rate",
+                **spread(share),
+                "baseline": f"{statistics.median(f['dense'] for f in found) / 1e9:.4g}",
+                "baseline_setting": "GFLOP/s of a product of matrices",
+            }
+
+
 def matching(cores: int, file: Path) -> Iterator[Row]:
     """Seconds of matching two networks; the ratio is taken within each repetition."""
     for name in work.NETWORKS:
@@ -138,6 +156,7 @@ def _beside(found: list[dict[str, float]], other: str) -> Row:
 STAGES: dict[str, Callable[[int, Path], Iterator[Row]]] = {
     "training": training,
     "accuracy": accuracy,
+    "bounds": bounds,
     "matching": matching,
     "connectivity": connectivity,
     "starting": starting_up,

@@ -5,8 +5,6 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
-GALLERY := $(addprefix figures/figure_,03.png 04.png 06.png 08.png 12.png 13.png) \
-	$(addprefix tables/table_,01.md 09.md 12.md 17.md) claims.md
 
 .PHONY: demo watch report test test-browser test-faults test-slurm check bench gallery reference lock
 
@@ -49,10 +47,10 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m maskalign.bench
 
-# The figures and tables that the README shows, from a finished demo.
-gallery: demo
-	mkdir -p results/gallery
-	cp $(addprefix results/demo/,$(GALLERY)) results/gallery
+# The figures and tables that the README shows; make gallery STUDY=config/fashion.yaml for the other ones.
+gallery: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s all --configfile $(STUDY)
+	$(BIN)/python -m maskalign.gallery $(STUDY)
 
 # The page of a study's keys, from the schema.
 reference: $(READY)

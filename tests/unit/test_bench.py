@@ -44,6 +44,7 @@ def test_a_measurement(kind, more):
         ("growth", {"series": "training", "at": 0.25}),
         ("growth", {"series": "matching", "at": 256}),
         ("growth", {"series": "planning", "at": 1}),
+        ("assignment", {"channels": 128}),
         ("starting", {"what": "planning one dense run of it"}),
     ],
 )
@@ -58,6 +59,14 @@ def test_accuracy_is_a_share_of_the_test_images(precision):
     accuracy = processes.measure("accuracy", job)
     assert 0 <= accuracy <= 100
     assert accuracy * 64 / 100 == int(accuracy * 64 / 100)
+
+
+def test_training_reaches_a_share_of_the_dense_rate():
+    job = work.job("ResNet20 x1", precision="float32")
+    found = processes.measure("bounds", job)
+    assert 0.05 < found["step"] / found["dense"] < 1
+    # 40.8 million multiplications and additions forward, and twice that backward but for the images
+    assert found["per_image"] == pytest.approx(6 * 40.8e6, rel=0.01)
 
 
 def test_growth_is_drawn(tmp_path):

@@ -42,3 +42,22 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
         "groups": len(symmetry.groups),
         "alike": same / sum(len(perm) for perm in found.values()),
     }
+
+
+def assign(job: dict[str, Any], folder: Path, device: str) -> float:
+    """Return the seconds of one assignment of ``job["channels"]`` channels.
+
+    The scores are correlations of random activations, three times as many as channels, with those
+    of a shuffled and noisy copy.
+    """
+    draws = torch.Generator().manual_seed(0)
+    channels = job["channels"]
+    a = torch.randn(3 * channels, channels, generator=draws)
+    b = a[:, torch.randperm(channels, generator=draws)] + torch.randn(a.shape, generator=draws)
+    correlation = matching.Correlation()
+    correlation.update(b, a)
+    score = correlation.matrix()
+    matching.solve(torch.eye(2))  # imports scipy
+    began = time.perf_counter()
+    matching.solve(score)
+    return time.perf_counter() - began

@@ -46,6 +46,7 @@ def measure(kind: str, job: dict[str, Any]) -> Any:
         "accuracy": training.accuracy,
         "bounds": bounds.measure,
         "matching": matching.compare,
+        "assignment": matching.assign,
         "connectivity": connectivity.compare,
         "growth": growth.measure,
         "starting": starting.measure,

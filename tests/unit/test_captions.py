@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
-from maskalign import captions
+from conftest import ROOT
+from maskalign import captions, paper
 from maskalign.captions import TIMES
-from maskalign.study import Study
+from maskalign.study import Study, read
 
 SHOWN = {"dataset": "mnist", "model": "resnet20", "widths": [1, 4]}
 
@@ -21,9 +22,6 @@ def test_a_data_set_that_stands_for_itself_has_no_such_text(demo):
     assert captions.subject(study, [SHOWN]) == f"resnet20 {TIMES}1 and {TIMES}4 on CIFAR-10"
     assert captions.heading(study, SHOWN) == "CIFAR-10, resnet20"
     assert "stand" not in captions.conditions(study, [SHOWN])
-    assert captions.in_paper(study, "table_05", [SHOWN]).endswith(
-        f"{TIMES}1 and {TIMES}4 on CIFAR-10."
-    )
 
 
 def test_conditions_name_protocol_length_fraction_and_options(demo):
@@ -58,10 +56,27 @@ def test_two_models_of_one_title_are_told_apart(demo):
     assert "ResNet8 on MNIST pairs" in text
 
 
-def test_ones_own_model_is_not_said_to_be_in_the_paper(demo):
-    demo["models"]["resnet20"]["architecture"] = "torchvision.models:resnet18"
-    text = captions.in_paper(Study(demo), "table_05", [SHOWN])
-    assert text == "Corresponds to Table 5 of the paper."
+def test_what_the_paper_shows_is_what_its_own_study_shows():
+    study = read([ROOT / "config/paper.yaml"])
+    entries = study.config["artefacts"]["tables"] | study.config["artefacts"]["figures"]
+    for name, entry in entries.items():
+        if captions.is_extra(study, name) or "shows" not in entry:
+            assert name not in paper.SHOWN
+            continue
+        shown = [
+            f"{captions.model_title(study, s['model'])}"
+            + (f" {captions._and(map(captions.times, s['widths']))}" if "widths" in s else "")
+            + f" on {captions.data_title(study, s['dataset'])}"
+            for s in entry["shows"]
+        ]
+        assert paper.SHOWN[name] == captions._and(shown), name
+
+
+def test_a_study_that_shows_something_else_says_what_the_paper_shows(demo):
+    demo["artefacts"]["tables"]["table_15"]["shows"] = [SHOWN]
+    text = captions.in_paper(Study(demo), "table_15")
+    assert text == "Table 15 of the paper shows ResNet20 ×1 on CIFAR-10."
+    assert captions.in_paper(Study(demo), "figure_12") == "Corresponds to Figure 12 of the paper."
 
 
 @pytest.mark.parametrize(
@@ -85,8 +100,7 @@ def test_what_the_paper_does_not_have_is_an_extra(demo):
 
 
 def test_table_16_is_in_the_rebuttal(demo):
-    shown = {"dataset": "digits", "model": "resnet20", "widths": [1]}
-    assert "of the rebuttal shows" in captions.in_paper(Study(demo), "table_16", [shown])
+    assert "of the rebuttal shows" in captions.in_paper(Study(demo), "table_16")
 
 
 def test_what_is_absent_or_diverged_is_said():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from maskalign import paper
 from maskalign.selection import Selection
 from maskalign.study import Study
 
@@ -35,15 +36,12 @@ KINDS = {
     "sparsity": "test accuracy against the sparsity",
     "matching": "matching by activations and by weights",
 }
-# What the paper has: its last table and figure. A kind beyond it is an extra by any name.
-LAST = {"table": 16, "figure": 12}
+# Kinds beyond the paper are extras by any name.
 EXTRAS = ["matching"]
 TIMES = "\u00d7"
 NOT_RUN = "not run at this scale"
 NOT_GIVEN = "not run: the data was not given"
 PAPER_MODELS = {"resnet20": "ResNet20", "vgg11": "VGG11", "resnet50": "ResNet50"}
-PAPER_DATA = ["CIFAR-10", "CIFAR-100", "SVHN", "ImageNet"]
-REBUTTAL = ["table_16"]
 
 
 def number(name: str) -> str:
@@ -104,27 +102,20 @@ def conditions(study: Study, selections: list[Selection]) -> str:
     return join(f"Protocol {study.protocol}; {'; '.join(parts)}.", left_out(study, selections))
 
 
-def in_paper(study: Study, name: str, selections: Iterable[Selection]) -> str:
+def in_paper(study: Study, name: str) -> str:
     """Return a sentence that says what the paper shows in this place, if anything."""
     if is_extra(study, name):
         return "An extra: the paper has nothing of the kind."
-    source = "rebuttal" if name in REBUTTAL else "paper"
-    shown = []
-    for s in selections:
-        data, model = study.config["datasets"][s["dataset"]], study.config["models"][s["model"]]
-        meant = data["stands_for"] or data_title(study, s["dataset"])
-        if meant in PAPER_DATA and model["architecture"] in PAPER_MODELS:
-            shown.append(f"{PAPER_MODELS[model['architecture']]}{_widths(s)} on {meant}")
-    if not shown:
-        return f"Corresponds to {number(name)} of the {source}."
-    return f"{number(name)} of the {source} shows {_and(shown)}."
+    where = f"{number(name)} of the {'rebuttal' if name in paper.REBUTTAL else 'paper'}"
+    shown = paper.SHOWN.get(name)
+    return f"{where} shows {shown}." if shown else f"Corresponds to {where}."
 
 
 def is_extra(study: Study, name: str) -> bool:
     """Return whether an artefact is beyond the paper, by its number or its kind."""
     part, digits = name.split("_")[:2]
     entry = study.config["artefacts"][f"{part}s"][name]
-    return int(digits) > LAST[part] or entry["kind"] in EXTRAS
+    return int(digits) > paper.LAST[part] or entry["kind"] in EXTRAS
 
 
 def about(study: Study, kind: str, name: str) -> str:
@@ -136,7 +127,7 @@ def about(study: Study, kind: str, name: str) -> str:
         f"{number(name)}. {what[0].upper()}{what[1:]}"
         + (f", {subject(study, shows)}, protocol {study.protocol}." if shows else "."),
         left_out(study, shows or []),
-        in_paper(study, name, shows or []),
+        in_paper(study, name),
     )
 
 
@@ -147,7 +138,7 @@ def nothing(study: Study, name: str, selections: Iterable[Selection]) -> str:
     return join(
         f"Nothing of {subject(study, selections)} was run{'' if reason else ' at this scale'}.",
         reason,
-        in_paper(study, name, selections),
+        in_paper(study, name),
     )
 
 

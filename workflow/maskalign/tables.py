@@ -44,7 +44,7 @@ def build(study: Study, name: str, runs: pd.DataFrame | None = None) -> Table:
     if cells.empty:
         layout = _absent(captions.absence(study, entry["shows"][0]))
         return Table(name, captions.nothing(study, name, entry["shows"]), cells, layout)
-    text.append(captions.in_paper(study, name, entry["shows"]))
+    text.append(captions.in_paper(study, name))
     return Table(name, captions.join(*text), cells, layout)
 
 

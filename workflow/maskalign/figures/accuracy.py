@@ -129,5 +129,5 @@ def _caption(study: Study, name: str, entry: dict, data: pd.DataFrame, missing: 
         f"{spread}{beside * bool(len(dense))}; vertical axes differ between panels.",
         captions.conditions(study, shows),
         captions.exceptions(missing, int(data["diverged"].sum())),
-        captions.in_paper(study, name, shows),
+        captions.in_paper(study, name),
     )

@@ -148,5 +148,5 @@ def _caption(study: Study, name: str, shows: list, numbers: pd.Series, lost: int
         "pair, batch-norm statistics re-estimated at every point.",
         captions.conditions(study, shows),
         captions.exceptions({}, lost),
-        captions.in_paper(study, name, shows),
+        captions.in_paper(study, name),
     )

@@ -119,5 +119,5 @@ def _caption(study: Study, name: str, entry: dict, parts: list, data: pd.DataFra
         "(dashed grey).",
         captions.conditions(study, shows),
         captions.exceptions(missing, int(lost)),
-        captions.in_paper(study, name, shows),
+        captions.in_paper(study, name),
     )

@@ -208,5 +208,5 @@ def _caption(study: Study, name: str, shows, parts, counts: pd.Series, lines) ->
         "rewind epoch k.",
         captions.conditions(study, shows),
         captions.exceptions(missing(parts), diverged(parts)),
-        captions.in_paper(study, name, shows),
+        captions.in_paper(study, name),
     )

@@ -40,15 +40,15 @@ def collect(study: Study, results: Path, folder: Path) -> None:
     if study.name not in SHOWN:
         raise ValueError(f"study {study.name}: must be one of {', '.join(SHOWN)}")
     contents = {Path(name).name: (results / name).read_bytes() for name in SHOWN[study.name]}
-    for name, content in contents.items():
-        with atomic(folder / name) as file:
-            file.write_bytes(content)
-    source = {
+    source = {  # before the first file changes the working tree
         "study": study.name,
         "fingerprint": study.fingerprint(),
         "commit": provenance()["commit"],
         "sha256": {name: hashlib.sha256(each).hexdigest() for name, each in contents.items()},
     }
+    for name, content in contents.items():
+        with atomic(folder / name) as file:
+            file.write_bytes(content)
     write_json(folder / "source.json", source)
 
 

@@ -12,18 +12,26 @@ from torch.utils.flop_counter import FlopCounterMode
 from maskalign.bench import work
 
 SIDE = 2048  # of the square matrices that are multiplied
+WIDE = 256  # channels of the convolution
 SECONDS = 2.0
 
 
 def measure(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
     """Return ``step`` and ``dense``, both in FLOP/s, and ``per_image``, the FLOPs of an image.
 
-    A step is the forward and the backward pass of 128 images in ``job["precision"]``; dense is a
-    product of two large matrices in the same precision on the same threads.
+    A step is the forward and the backward pass of 128 images in ``job["precision"]``; dense is the
+    better of a product of two large matrices and a wide convolution, in the same precision on the
+    same threads.
     """
     dtype = getattr(torch, job["precision"])
     a = torch.randn(SIDE, SIDE, device=device, dtype=dtype)
-    dense = 2 * SIDE**3 / _seconds(lambda: a @ a, device)
+    z = torch.randn(16, WIDE, 32, 32, device=device, dtype=dtype)
+    z = z.to(memory_format=torch.channels_last)
+    kernel = torch.randn(WIDE, WIDE, 3, 3, device=device, dtype=dtype)
+    dense = max(
+        2 * SIDE**3 / _seconds(lambda: a @ a, device),
+        2 * 9 * WIDE * z.numel() / _seconds(lambda: F.conv2d(z, kernel, padding=1), device),
+    )
     model = work.build(job["network"]).to(device, memory_format=torch.channels_last).train()
     x, y = next(work.data(folder, 512, device).train_batches(work.BATCH, ("bounds",), 0))
 

@@ -82,7 +82,7 @@ def bounds(cores: int, file: Path) -> Iterator[Row]:
                 "unit": "% of the dense rate",
                 **spread(share),
                 "baseline": f"{statistics.median(f['dense'] for f in found) / 1e9:.4g}",
-                "baseline_setting": "GFLOP/s of a product of matrices",
+                "baseline_setting": "GFLOP/s: a matrix product or a wide convolution",
             }
 
 

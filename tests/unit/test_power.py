@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from maskalign import power, verdicts
 from maskalign.claims import CLAIMS
 from maskalign.study import Study
@@ -30,6 +31,18 @@ def test_the_least_margin_shows_equal_results_to_be_close(n):
     p = [DescrStatsW(v).ttost_mean(-margin, margin)[0] for v in draw.normal(0, 1, (DRAWS, n))]
     found = (np.array(p) < verdicts.LEVEL / len(CLAIMS)).mean()
     assert found == pytest.approx(power.POWER, abs=0.04)
+
+
+@pytest.mark.parametrize(("mean", "needed"), [(3.09, 6), (4.2, 5), (0.5, 59), (0.05, 5419)])
+def test_so_many_units_are_needed_and_no_fewer(mean, needed):
+    level = verdicts.LEVEL / len(CLAIMS)
+
+    def found(n):
+        least = scipy.stats.t.isf(level / 2, n - 1)
+        return scipy.stats.nct.sf(least, n - 1, mean * math.sqrt(n))
+
+    assert power._needed(BETTER, -mean, 1.0, 0.0) == needed
+    assert found(needed - 1) < power.POWER <= found(needed)
 
 
 def test_a_pilot_says_how_many_units_its_effect_needs(demo):

@@ -5,6 +5,7 @@ for the smallest p-value, and a claim counts as decidable at 80 % power.
 """
 
 import math
+from bisect import bisect_left
 from typing import Any
 
 import pandas as pd
@@ -49,15 +50,17 @@ def plan(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _test(claim: Claim) -> dict[str, Any]:
-    """Return the test of a claim; "close" is two one-sided tests, at equality both near ``POWER``.
+    """Return the test of a claim, as the side of it on which the effect lies.
 
-    With a true difference of 0 both must succeed, so each is given half of what may fail.
+    A two-sided test is found on that side alone. "Close" is two one-sided tests: with a true
+    difference of 0 both must succeed, so each is given half of what may fail.
     """
+    level = LEVEL / len(CLAIMS)
     power = 1 - (1 - POWER) / 2 if claim.close else POWER
     return {
-        "alpha": LEVEL / len(CLAIMS),
+        "alpha": level if claim.close else level / 2,
         "power": power,
-        "alternative": "larger" if claim.close else "two-sided",
+        "alternative": "larger",
     }
 
 
@@ -69,9 +72,16 @@ def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
     effect = margin - abs(mean) if claim.close else abs(mean)
     if effect <= 0:
         return math.inf
-    if effect / sd > _least(claim, FEWEST_UNITS):
-        return FEWEST_UNITS
-    return math.ceil(float(TTestPower().solve_power(effect_size=effect / sd, **_test(claim))))
+    test = _test(claim)
+    wanted = test.pop("power")
+
+    def enough(n: int) -> bool:
+        return TTestPower().power(effect / sd, n, **test) >= wanted
+
+    most = FEWEST_UNITS
+    while not enough(most):
+        most *= 2
+    return FEWEST_UNITS + bisect_left(range(FEWEST_UNITS, most), True, key=enough)
 
 
 def markdown(study: Study, table: pd.DataFrame) -> str:

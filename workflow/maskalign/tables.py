@@ -189,7 +189,8 @@ def _layout(study: Study, cells: pd.DataFrame, columns: pd.Series, by: list[str]
         labels["Method"] = cells["method"].map(METHOD_TITLES)
     rows = pd.DataFrame(labels, index=cells.index)
     index = [k for k in rows if k not in ("Model", "Accuracy") or rows[k].nunique() > 1]
-    best = cells["mean"].where((cells["method"] == "permuted") & ("sparsity" in by))
+    several = columns[cells["method"] == "permuted"].nunique() > 1
+    best = cells["mean"].where((cells["method"] == "permuted") & ("sparsity" in by) & several)
     bold = best.notna() & (best == best.groupby([rows[k] for k in index]).transform("max"))
     rows["cell"] = [
         Cell(mean, std, n, DIVERSITY.get(metric, ("", 2))[1], b) if n or lost else ABSENT
@@ -217,7 +218,9 @@ def _spread(cells: pd.DataFrame) -> str:
     numbers = cells.loc[cells["n"] > 0, "n"]
     if numbers.empty:
         return captions.NOT_RUN
-    text = captions.spread(numbers, "pair") + ", the best permuted value of a row in bold"
+    permuted = cells.loc[cells["method"] == "permuted", ["rewind_epoch", "matching_epoch"]]
+    text = captions.spread(numbers, "pair")
+    text += ", the best permuted value of a row in bold" * (len(permuted.drop_duplicates()) > 1)
     return text + f" ({ABSENT}: {captions.NOT_RUN})" * bool(
         (cells["n"] + cells["diverged"]).eq(0).any()
     )

@@ -43,7 +43,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
         if len(shows) > 1:
             where = f"{captions.data_title(study, s['dataset'])}, {where}"
         left.set_title(f"(a) {where}: dense to IMP iterates")
-        right.set_title(f"(b) {where}: plane of three models")
+        right.set_title(f"(b) {where}: plane of one pair's models")
         data += [barriers.assign(panel="a"), plane.assign(panel="b")]
     table = pd.concat(data)
     numbers = table.loc[(table["panel"] == "a") & (table["n"] > 0), "n"]
@@ -114,7 +114,7 @@ def _plane(figure: Figure, ax: Axes, plane: pd.DataFrame) -> None:
         right = row.x > sum(ax.get_xlim()) / 2
         place = {"xytext": (-7 if right else 7, 5), "textcoords": "offset points"}
         side = {"ha": "right" if right else "left", "va": "bottom", "fontsize": 7, "bbox": box}
-        ax.annotate(label, (row.x, row.y), **place, **side)
+        ax.annotate(f"{label}, {row.error:.0f} %", (row.x, row.y), **place, **side)
     ax.grid(False)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="Distance in weight space", ylabel="Distance in weight space")

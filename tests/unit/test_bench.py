@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from maskalign.bench import __main__ as bench
 from maskalign.bench import growth, processes, stages, work
 
 
@@ -69,6 +70,14 @@ def test_operations_are_those_of_the_arithmetic():
     # images' own gradient.
     forward, first = 43.1e6, 3 * 16 * 9 * 32 * 32
     assert found["per_image"] == pytest.approx(2 * (3 * forward - first), rel=0.01)
+
+
+def test_the_page_has_every_row():
+    row = dict.fromkeys(bench.COLUMNS, "") | {"stage": "matching", "value": "2", "unit": "s"}
+    row |= {"low": "1", "high": "3", "baseline": "8", "baseline_setting": "other", "ratio": "4"}
+    text = bench.page([row, row | {"stage": "starting", "baseline": "", "ratio": ""}])
+    assert "| matching |  |  | 2 s | 1 to 3 | 8 (other) | 4 |" in text
+    assert "| starting |  |  | 2 s | 1 to 3 |  |  |" in text
 
 
 def test_growth_is_drawn(tmp_path):

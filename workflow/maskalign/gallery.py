@@ -13,17 +13,17 @@ from maskalign.results import provenance
 from maskalign.study import Study, read
 
 FOLDER = Path("results/gallery")
+
+
+def _files(figures: str, tables: str) -> list[str]:
+    """Return files of a study's results: figures with their captions, tables, claims."""
+    drawn = [f"figures/figure_{n}.{kind}" for n in figures.split() for kind in ("png", "md")]
+    return [*drawn, *(f"tables/table_{n}.md" for n in tables.split()), "claims.md"]
+
+
 SHOWN = {
-    "demo": [
-        *(f"figures/figure_{n}.png" for n in ("03", "04", "06", "08", "12", "13")),
-        *(f"tables/table_{n}.md" for n in ("01", "09", "12", "17")),
-        "claims.md",
-    ],
-    "fashion": [
-        *(f"figures/figure_{n}.png" for n in ("03", "04", "06", "08", "10", "13")),
-        *(f"tables/table_{n}.md" for n in ("01", "05", "09", "11", "12", "13", "15", "17")),
-        "claims.md",
-    ],
+    "demo": _files("03 04 06 08 12 13", "01 09 12 17"),
+    "fashion": _files("03 04 06 08 10 13", "01 05 09 11 12 13 15 17"),
 }
 
 

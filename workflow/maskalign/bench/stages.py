@@ -1,4 +1,7 @@
-"""The stages of the benchmark: each yields the rows of its table as they are measured."""
+"""The stages of the benchmark: each yields the rows of its table as they are measured.
+
+Each takes the number of cores, the file of the table and the names of the networks to measure.
+"""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -17,9 +20,9 @@ CHANNELS = 2048  # of the widest groups of ResNet50
 ACCURACY = work.job("ResNet20 x1", epochs=10)
 
 
-def training(cores: int, file: Path) -> Iterator[Row]:
+def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Images a second of every network in every setting, the settings taking turns."""
-    for name in work.NETWORKS:
+    for name in networks:
         found: dict[str, list[float]] = {}
         for _ in range(REPEATS):
             for workers in WORKERS:
@@ -46,7 +49,7 @@ def training(cores: int, file: Path) -> Iterator[Row]:
             }
 
 
-def accuracy(cores: int, file: Path) -> Iterator[Row]:
+def accuracy(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Test accuracy of the same seeds in the textbook procedure and in both precisions.
 
     Beside each stands its mean difference to the loop in float32, with a 95 % t interval.
@@ -68,9 +71,9 @@ def accuracy(cores: int, file: Path) -> Iterator[Row]:
         }
 
 
-def bounds(cores: int, file: Path) -> Iterator[Row]:
+def bounds(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Floating-point rate of forward and backward passes beside that of dense products."""
-    for name in work.NETWORKS:
+    for name in networks:
         for precision in ("float32", "bfloat16"):
             job = work.job(name, precision=precision)
             found = [result(start("bounds", job, 1)) for _ in range(REPEATS)]
@@ -86,9 +89,9 @@ def bounds(cores: int, file: Path) -> Iterator[Row]:
             }
 
 
-def matching(cores: int, file: Path) -> Iterator[Row]:
+def matching(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Seconds of matching two networks; the ratio is taken within each repetition."""
-    for name in work.NETWORKS:
+    for name in networks:
         found = [result(start("matching", work.job(name), cores)) for _ in range(REPEATS)]
         groups, alike = found[0]["groups"], min(f["alike"] for f in found)
         yield {
@@ -103,9 +106,9 @@ def matching(cores: int, file: Path) -> Iterator[Row]:
     yield {"network": "", "setting": setting, "unit": "s", **spread(seconds)}
 
 
-def connectivity(cores: int, file: Path) -> Iterator[Row]:
+def connectivity(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Seconds of the analyses beside the forward passes that they must do."""
-    for name in work.NETWORKS:
+    for name in networks:
         job = work.job(name, points=11, grid=4)
         runs = [result(start("connectivity", job, cores)) for _ in range(REPEATS)]
         for analysis in runs[0]:
@@ -119,14 +122,14 @@ def connectivity(cores: int, file: Path) -> Iterator[Row]:
             }
 
 
-def starting_up(cores: int, file: Path) -> Iterator[Row]:
+def starting_up(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Seconds before work begins."""
     for what in starting.COMMANDS:
         found = [result(start("starting", {"what": what}, 1)) for _ in range(REPEATS)]
         yield {"network": "", "setting": what, "unit": "s", **spread(found)}
 
 
-def growing(cores: int, file: Path) -> Iterator[Row]:
+def growing(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Fitted exponents of cost against width, images and runs; a plot beside the table."""
     drawn = {}
     for name, (what, _, places, expected) in growth.SERIES.items():
@@ -157,7 +160,7 @@ def _beside(found: list[dict[str, float]], other: str) -> Row:
     }
 
 
-STAGES: dict[str, Callable[[int, Path], Iterator[Row]]] = {
+STAGES: dict[str, Callable[[int, Path, list[str]], Iterator[Row]]] = {
     "training": training,
     "accuracy": accuracy,
     "bounds": bounds,

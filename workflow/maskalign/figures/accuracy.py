@@ -98,8 +98,10 @@ def _label(axes, x: str, metric: str) -> None:
         for ax in drawn[-1:]:  # the lowest one, below which nothing was run
             ax.tick_params(labelbottom=True)
             ax.set_xlabel(titles[x])
-    for ax in axes[:, 0]:
-        ax.set_ylabel(f"{what[0].upper()}{what[1:]}")
+    for row in axes:
+        drawn = [ax for ax in row if ax.axison and ax.figure]
+        for ax in drawn[:1]:
+            ax.set_ylabel(f"{what[0].upper()}{what[1:]}")
 
 
 def _grid(panels: int) -> tuple[int, int]:

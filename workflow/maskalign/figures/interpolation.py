@@ -44,7 +44,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
             notes.setdefault(absent, []).append(letter)
     what = captions.METRIC_TITLES[metric]
     axes[0, 0].set_ylabel(f"{what[0].upper()}{what[1:]}")
-    title = r"Interpolation from permuted A, $\pi$(A), at $\alpha$ = 0 to B at $\alpha$ = 1"
+    title = r"From permuted A, $\pi$(A), at $\alpha$ = 0 to B at $\alpha$ = 1"
     gaps = (f"{absent} ({', '.join(letters)})" for absent, letters in notes.items())
     note = captions.not_run_text(gaps)
     handles = _handles(looks, sorted(data["width"].unique()))

@@ -133,7 +133,8 @@ def test_augmentation_is_a_shift_and_a_flip(tensors):
 def test_normalisation(tensors):
     data = open_data(tensors, SPEC)
     x = torch.cat([x for x, _ in data.test_batches()])
-    assert torch.allclose(x, (data.test_images / 255 - 0.1) / 0.5, atol=1e-5)
+    images = data.test_pixels.permute(0, 3, 1, 2)
+    assert torch.allclose(x, (images / 255 - 0.1) / 0.5, atol=1e-5)
 
 
 def test_channels_must_fit_the_mean(tensors):

@@ -85,8 +85,8 @@ def diversity(data: str, values: Values, members: dict[str, list[str]], result: 
 
 def _reset_inputs(images, values: Values) -> Callable:
     """Return a function that yields the augmented training inputs for resetting statistics."""
-    count = values["connectivity"]["reset_images"]
-    return lambda: (x for x, _ in images.train_subset(count, ("reset",), augment=True))
+    count, size = values["connectivity"]["reset_images"], images.reset_batch
+    return lambda: (x for x, _ in images.train_subset(count, ("reset",), True, size))
 
 
 def _line(record: Record, model, groups, images, values: Values, a, b, **where) -> list[dict]:

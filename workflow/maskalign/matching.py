@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskalign.symmetry import Group, Permutations, Place, Symmetry, identity, permute
+from maskalign.symmetry import Group, Permutations, Place, Symmetry, identity, paired, permute
 
 EPSILON = 1e-4  # in cov / (std_A std_B + epsilon), as published
 
@@ -51,7 +51,7 @@ class Correlation:
         b, a = (z - shift for z, shift in zip((b, a), self.shifts, strict=True))
         for i, z in enumerate((b, a)):
             self.sums[i] += z.sum(0)
-            self.squares[i] += torch.linalg.vector_norm(z, dim=0).double().square()
+            self.squares[i] += z.square().sum(0)
         self.products += b.T @ a
         self.count += len(b)
 
@@ -104,13 +104,14 @@ def correlate(
     if not symmetry.groups:
         raise ValueError("nothing to match: the network has no hidden channels")
     modes = {m: m.training for net in (a, b) for m in net.modules()}
-    taps = [symmetry.tapped(net.eval(), which) for net in (b, a)]
     found: dict[tuple[int, int], Correlation] = {}
+
+    def update(point: tuple[int, int], of_b: Tensor, of_a: Tensor) -> None:
+        found.setdefault(point, Correlation()).update(of_b, of_a)
+
+    both = paired(symmetry, a.eval(), b.eval(), update, which)
     for x in batches:
-        outputs = [tapped.eval()(x) for tapped in taps]
-        for g, group in enumerate(zip(*outputs, strict=True)):
-            for t, pair in enumerate(zip(*group, strict=True)):
-                found.setdefault((g, t), Correlation()).update(*pair)
+        both(x)
     for module, mode in modes.items():
         module.training = mode
     if not found:

@@ -5,12 +5,16 @@ reordered alike. Axes that must be reordered alike are one group with one permut
 outputs are never permuted. ``maskalign.graph`` derives the groups of a network.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
 
 Permutations = dict[str, Tensor]
+Visit = Callable[[tuple[int, int], Tensor, Tensor], None]
+# Which measuring points of a group.
+POINTS = {"first": slice(0, 1), "last": slice(-1, None), "all": slice(None)}
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,13 @@ class Symmetry:
         Returns:
             A module: input batch -> for each group a list of [N, C, ...] activations.
         """
-        part = {"first": slice(0, 1), "last": slice(-1, None), "all": slice(None)}[which]
         graph, copies = fx.Graph(), {}
         graph.graph_copy(self.graph, copies)
         nodes = {node.name: copy for node, copy in copies.items()}
         outputs = []
         for group in self.groups:
             outputs.append([])
-            for name, dim in group.taps[part]:
+            for name, dim in group.taps[POINTS[which]]:
                 with graph.inserting_after(nodes[name]):
                     # A copy, because a later in-place operation may overwrite the activation.
                     tap = graph.call_method("clone", (nodes[name],))
@@ -82,6 +85,47 @@ class Symmetry:
         network.graph.eliminate_dead_code()
         network.recompile()
         return network
+
+
+def paired(
+    symmetry: Symmetry, a: nn.Module, b: nn.Module, visit: Visit, which: str = "last"
+) -> fx.GraphModule:
+    """Return A and B as one network that runs both layer by layer and shows their activations.
+
+    No activation is kept longer than the layers that follow need it.
+
+    Args:
+        symmetry: of the architecture of both.
+        a, b: the networks; their parameters are shared, not copied.
+        visit: called with (group, point), counted from 0, and the activations of B and A,
+            [N, C, ...] each, which later operations may overwrite.
+        which: the ``first``, the ``last`` or ``all`` measuring points of each group.
+
+    Returns:
+        A module: input batch -> None.
+    """
+    taps: dict[str, list[tuple[tuple[int, int], int]]] = {}
+    for g, group in enumerate(symmetry.groups):
+        for t, (name, dim) in enumerate(group.taps[POINTS[which]]):
+            taps.setdefault(name, []).append(((g, t), dim))
+    graph, copies = fx.Graph(), {"b": {}, "a": {}}
+    for node in symmetry.graph.nodes:
+        if node.op == "placeholder":
+            shared = graph.node_copy(node)
+            for known in copies.values():
+                known[node] = shared
+            continue
+        for net, known in copies.items():
+            known[node] = graph.node_copy(node, known.__getitem__)
+            if node.op in ("call_module", "get_attr"):
+                known[node].target = f"{net}.{node.target}"
+        for point, dim in taps.pop(node.name, ()):
+            pair = [graph.call_method("movedim", (k[node], dim, 1)) for k in copies.values()]
+            graph.call_function(visit, (point, *pair))
+        if not taps:
+            break
+    graph.output(None)
+    return fx.GraphModule(nn.ModuleDict({"b": b, "a": a}), graph)
 
 
 def permute(

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 from maskalign.bench import __main__ as bench
-from maskalign.bench import growth, processes, stages, work
+from maskalign.bench import growth, precision, processes, stages, work
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,7 @@ from maskalign.bench import growth, processes, stages, work
     [
         ("textbook", {"workers": 0}),
         ("ours", {"precision": "float32"}),
-        ("matching", {}),
+        ("matching", {"seconds": 2}),
         ("connectivity", {"points": 2, "grid": 1}),
     ],
 )
@@ -35,6 +36,7 @@ def test_a_measurement(kind, more):
         assert found["groups"] == 12
         assert found["alike"] > 0.95
         assert 0 < found["assignment"] < found["ours"]
+        assert 0.5 < found["textbook"] < 8
     else:
         assert found > 10
 
@@ -54,12 +56,40 @@ def test_seconds(kind, job, monkeypatch):
     assert 0 < processes.measure(kind, job) < 60
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "textbook"])
-def test_accuracy_is_a_share_of_the_test_images(precision):
-    job = stages.ACCURACY | {"images": 256, "epochs": 1, "seed": 0, "precision": precision}
+@pytest.mark.parametrize("procedure", ["ours", "textbook"])
+def test_accuracy_is_a_share_of_the_test_images(procedure):
+    job = stages.ACCURACY | {"images": 256, "epochs": 1, "seed": 0, "procedure": procedure}
     accuracy = processes.measure("accuracy", job)
     assert 0 <= accuracy <= 100
     assert accuracy * 64 / 100 == int(accuracy * 64 / 100)
+
+
+def test_precisions_are_compared_seed_by_seed():
+    runs = pd.DataFrame(
+        {
+            "model": f"{model}{suffix}",
+            "method": method,
+            "mask_seed": seed,
+            "init_seed": seed,
+            "order_seed": 0,
+            "sparsity": sparsity,
+            "split": "test",
+            "metric": "accuracy",
+            "value": 80 + 10 * seed + gap * (1 + seed) + sparsity,
+            "status": "completed",
+        }
+        for model in precision.NETWORKS
+        for suffix, gap in (("", 0), ("-bfloat16", -1))
+        for method in ("dense", "imp", "lth", "permuted", "naive")
+        for sparsity in ((0.5, 0.9) if method == "imp" else (0.9,))
+        for seed in (0, 1)
+    )
+    found = list(precision.differences(runs))
+    assert len(found) == 10
+    for row in found:
+        assert row["float32"] == pytest.approx([80.9, 90.9])
+        assert row["mean"] == pytest.approx(-1.5)
+        assert row["low"] < -1.5 < row["high"]
 
 
 def test_operations_are_those_of_the_arithmetic():
@@ -96,6 +126,6 @@ def test_an_unknown_stage_is_refused():
     )
     assert done.returncode == 2
     assert (
-        "unknown stage 'guessing', must be one of training, accuracy, bounds, matching"
+        "unknown stage 'guessing', must be one of training, accuracy, precision, bounds, matching"
         in done.stderr
     )

@@ -47,9 +47,12 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     rows = list(csv.DictReader(file.open(newline=""))) if file.exists() else []
     for stage in options.stages or STAGES:
-        rows = [r for r in rows if r["stage"] != stage or r["network"] not in ("", *networks)]
+        known, found = rows, []
         for row in STAGES[stage](os.cpu_count() or 1, file, networks):
-            rows.append({"stage": stage} | row | where)
+            found.append({"stage": stage} | row | where)
+            measured = {(r["stage"], r["network"]) for r in found}
+            rows = [r for r in known if (r["stage"], r["network"]) not in measured] + found
+            rows.sort(key=lambda r: list(STAGES).index(r["stage"]))
             _write(file, rows)
             ratio = f", ratio {row['ratio']}" if row.get("ratio") else ""
             line = f"{stage}: {row['network']} {row['setting']}: {row['value']} {row['unit']}"

@@ -30,7 +30,7 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, dict[st
     a, b = ({k: v.clone() for k, v in m.state_dict().items()} for m in (model, other))
 
     def inputs():
-        return (x for x, _ in data.train_subset(None, ("reset",), augment=True))
+        return (x for x, _ in data.train_subset(None, ("reset",), True, data.reset_batch))
 
     def errors(nets: list[torch.nn.Module]) -> list[list[dict[str, Any]]]:
         return [[{"error": 100 - s["accuracy"]}] for s in evaluate_each(nets, data.test_batches())]

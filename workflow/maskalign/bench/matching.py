@@ -1,6 +1,7 @@
 """Seconds of matching two networks: one pass for all groups, and a pass for every group."""
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +10,55 @@ import torch
 from maskalign import graph, matching
 from maskalign.bench import baseline, work
 
+BATCH = 256  # of the published procedure
+TRIED = 32  # images from which follows how many those are
+
 
 def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
-    """Return seconds of both on ``job["images"]`` images, and how many permutations agree.
+    """Time both on as many images as the textbook procedure matches in ``job["seconds"]``.
 
     Returns:
-        ``textbook`` and ``ours`` in seconds; ``groups``; ``alike``, the share of channels that both
-        assign alike; ``assignment``, the seconds of solving for the permutations in ``ours``.
+        ``textbook`` and ``ours`` in seconds; ``images``; ``groups``; ``alike``, the share of
+        channels that both assign alike; ``assignment``, the seconds of solving for the
+        permutations, which both do alike.
     """
-    data = work.data(folder, job["images"], device)
+    size = work.NETWORKS[job["network"]][2]
     a, b = (work.build(job["network"], seed).to(device) for seed in (0, 1))
-    symmetry = graph.derive(a, torch.zeros(2, 3, 32, 32, device=device))
-    batches = [x for x, _ in data.train_subset(None, ("bench",), augment=True)]
+    symmetry = graph.derive(a, torch.zeros(2, 3, size, size, device=device))
+    data = work.data(folder, job["images"], device, size)
+    images = torch.cat([x for x, _ in data.train_subset(None, ("bench",), augment=True)])
     for model in (a, b):  # batch-norm statistics that fit the images
         model.train()
-        model(batches[0])
-    began = time.perf_counter()
-    theirs = baseline.match(symmetry, a, b, lambda: iter(batches))
-    middle = time.perf_counter()
+        with torch.no_grad():
+            model(images[:TRIED])
+
+    def batches(pixels: torch.Tensor, count: int, size: int) -> Iterator[torch.Tensor]:
+        order = torch.arange(count, device=device) % len(pixels)
+        return (pixels[chosen] for chosen in order.split(size))
+
+    first = images.contiguous()
+    tried = _timed(lambda: baseline.match(symmetry, a, b, lambda: batches(first, TRIED, BATCH)))[0]
+    count = round(TRIED * job["seconds"] / tried)
+    textbook, theirs = _timed(
+        lambda: baseline.match(symmetry, a, b, lambda: batches(first, count, BATCH))
+    )
     for model in (a, b):
         model.to(memory_format=torch.channels_last)
-    start = time.perf_counter()
-    correlations = matching.correlate(symmetry, a, b, iter(batches))
-    gathered = time.perf_counter()
-    found = matching.match_activations(correlations)
-    end = time.perf_counter()
+    last = images.permute(0, 2, 3, 1).contiguous()
+
+    def correlate(count: int) -> matching.Correlations:
+        inputs = batches(last, count, data.evaluation_batch)
+        return matching.correlate(symmetry, a, b, (x.permute(0, 3, 1, 2) for x in inputs))
+
+    correlate(TRIED)
+    passing, correlations = _timed(lambda: correlate(count))
+    assignment, found = _timed(lambda: matching.match_activations(correlations))
     same = sum(int((theirs[name] == perm).sum()) for name, perm in found.items())
     return {
-        "textbook": middle - began,
-        "ours": end - start,
-        "assignment": end - gathered,
+        "textbook": textbook,
+        "ours": passing + assignment,
+        "assignment": assignment,
+        "images": count,
         "groups": len(symmetry.groups),
         "alike": same / sum(len(perm) for perm in found.values()),
     }
@@ -58,6 +78,11 @@ def assign(job: dict[str, Any], folder: Path, device: str) -> float:
     correlation.update(b, a)
     score = correlation.matrix()
     matching.solve(torch.eye(2))  # imports scipy
+    return _timed(lambda: matching.solve(score))[0]
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call, and what it returns: something on the CPU."""
     began = time.perf_counter()
-    matching.solve(score)
-    return time.perf_counter() - began
+    found = call()
+    return time.perf_counter() - began, found

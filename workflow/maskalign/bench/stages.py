@@ -10,31 +10,32 @@ from typing import Any
 
 import scipy.stats
 
-from maskalign.bench import growth, starting, work
+from maskalign.bench import growth, precision, starting, work
 from maskalign.bench.processes import REPEATS, result, spread, start
 
 Row = dict[str, Any]
 WORKERS = (0, 1, 2)
 SEEDS = range(10)
+SECONDS = 60  # that the textbook procedure matches for
 CHANNELS = 2048  # of the widest groups of ResNet50
 ACCURACY = work.job("ResNet20 x1", epochs=10)
 
 
 def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Images a second of every network in every setting, the settings taking turns."""
-    for name in networks:
+    for name in _trained(networks):
         found: dict[str, list[float]] = {}
         for _ in range(REPEATS):
             for workers in WORKERS:
                 run = start("textbook", work.job(name, workers=workers), cores)
                 found.setdefault(f"textbook, {workers} workers", []).append(result(run))
-            for precision in ("float32", "bfloat16"):
-                job = work.job(name, precision=precision)
+            for kind in ("float32", "bfloat16"):
+                job = work.job(name, precision=kind)
                 together = [start("ours", job, 1) for _ in range(cores)]
                 speeds = [result(run) for run in together]
-                found.setdefault(f"{precision}, {cores} jobs of 1 thread", []).append(sum(speeds))
+                found.setdefault(f"{kind}, {cores} jobs of 1 thread", []).append(sum(speeds))
                 run = start("ours", job, cores)
-                found.setdefault(f"{precision}, 1 job of {cores} threads", []).append(result(run))
+                found.setdefault(f"{kind}, 1 job of {cores} threads", []).append(result(run))
         textbook = {k: statistics.median(v) for k, v in found.items() if k.startswith("textbook")}
         best = max(textbook, key=textbook.get)
         for setting, values in found.items():
@@ -50,38 +51,43 @@ def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
 
 
 def accuracy(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
-    """Test accuracy of the same seeds in the textbook procedure and in both precisions.
-
-    Beside each stands its mean difference to the loop in float32, with a 95 % t interval.
-    """
+    """Test accuracy of the same seeds in the study's loop and in the textbook procedure."""
     found = {}
-    for kind in ("float32", "bfloat16", "textbook"):
-        jobs = [ACCURACY | {"precision": kind, "seed": seed} for seed in SEEDS]
-        found[kind] = [result(start("accuracy", job, cores)) for job in jobs]
-        gaps = [x - y for x, y in zip(found[kind], found["float32"], strict=True)]
-        row = spread(found[kind]) | {"value": f"{statistics.mean(found[kind]):.4g}"}
-        if kind != "float32":
-            low, high = scipy.stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
-            kind = f"{kind}, {statistics.mean(gaps):+.2f} [{low:+.2f}, {high:+.2f}] to float32"
+    for procedure in ("ours", "textbook"):
+        jobs = [ACCURACY | {"procedure": procedure, "seed": seed} for seed in SEEDS]
+        found[procedure] = [result(start("accuracy", job, cores)) for job in jobs]
+    gaps = [x - y for x, y in zip(found["ours"], found["textbook"], strict=True)]
+    low, high = scipy.stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+    change = f"{statistics.mean(gaps):+.2f} [{low:+.2f}, {high:+.2f}] points"
+    yield {
+        "network": ACCURACY["network"],
+        "setting": f"float32, {len(SEEDS)} seeds: {change} to the textbook",
+        **_accuracies(found["ours"], found["textbook"], "textbook"),
+    }
+
+
+def precisions(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
+    """Test accuracy of all that a study trains, in bfloat16 and in float32."""
+    for found in precision.differences(precision.run(cores)):
+        change = f"{found['mean']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] points"
         yield {
-            "network": ACCURACY["network"],
-            "setting": f"{kind}, {len(SEEDS)} seeds",
-            "unit": "% accuracy",
-            **row,
+            "network": found["network"],
+            "setting": f"{found['method']} in bfloat16: {change} to float32",
+            **_accuracies(found["bfloat16"], found["float32"], "float32"),
         }
 
 
 def bounds(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Floating-point rate of forward and backward passes beside that of dense products."""
-    for name in networks:
-        for precision in ("float32", "bfloat16"):
-            job = work.job(name, precision=precision)
+    for name in _trained(networks):
+        for kind in ("float32", "bfloat16"):
+            job = work.job(name, precision=kind)
             found = [result(start("bounds", job, 1)) for _ in range(REPEATS)]
             share = [100 * f["step"] / f["dense"] for f in found]
             million = found[0]["per_image"] / 1e6
             yield {
                 "network": name,
-                "setting": f"{precision}, 1 thread; {million:.0f} MFLOP an image",
+                "setting": f"{kind}, 1 thread; {million:.0f} MFLOP an image",
                 "unit": "% of the dense rate",
                 **spread(share),
                 "baseline": f"{statistics.median(f['dense'] for f in found) / 1e9:.4g}",
@@ -92,11 +98,16 @@ def bounds(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
 def matching(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Seconds of matching two networks; the ratio is taken within each repetition."""
     for name in networks:
-        found = [result(start("matching", work.job(name), cores)) for _ in range(REPEATS)]
-        groups, alike = found[0]["groups"], min(f["alike"] for f in found)
+        job = work.job(name, seconds=SECONDS)
+        found = [result(start("matching", job, cores)) for _ in range(REPEATS)]
+        images, assignment = (
+            statistics.median(f[k] for f in found) for k in ("images", "assignment")
+        )
+        alike = min(f["alike"] for f in found)
         yield {
             "network": name,
-            "setting": f"{groups} groups in one pass; {100 * alike:.4g} % of channels alike",
+            "setting": f"{found[0]['groups']} groups in one pass over {images:.0f} images; "
+            f"{assignment:.2g} s of it assign; {100 * alike:.4g} % of channels alike",
             "unit": "s",
             **_beside(found, "textbook"),
             "baseline_setting": "textbook, a pass a group",
@@ -108,7 +119,7 @@ def matching(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
 
 def connectivity(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Seconds of the analyses beside the forward passes that they must do."""
-    for name in networks:
+    for name in _trained(networks):
         job = work.job(name, points=11, grid=4)
         runs = [result(start("connectivity", job, cores)) for _ in range(REPEATS)]
         for analysis in runs[0]:
@@ -149,6 +160,21 @@ def growing(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     growth.draw(drawn, file.stem, file.with_name(f"{file.stem}-growth.png"))
 
 
+def _trained(networks: list[str]) -> list[str]:
+    return [name for name in networks if name not in work.MATCHED_ONLY]
+
+
+def _accuracies(ours: list[float], others: list[float], setting: str) -> Row:
+    """Return the spread of accuracies in percent about their mean, beside another mean."""
+    return {
+        "unit": "% accuracy",
+        **spread(ours),
+        "value": f"{statistics.mean(ours):.4g}",
+        "baseline": f"{statistics.mean(others):.4g}",
+        "baseline_setting": setting,
+    }
+
+
 def _beside(found: list[dict[str, float]], other: str) -> Row:
     """Return the spread of ``ours``, the median of ``other``, and the median ratio of both.
 
@@ -163,6 +189,7 @@ def _beside(found: list[dict[str, float]], other: str) -> Row:
 STAGES: dict[str, Callable[[int, Path, list[str]], Iterator[Row]]] = {
     "training": training,
     "accuracy": accuracy,
+    "precision": precisions,
     "bounds": bounds,
     "matching": matching,
     "connectivity": connectivity,

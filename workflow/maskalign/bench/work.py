@@ -1,4 +1,4 @@
-"""The work that is timed: RGB images of 32 x 32 pixels, the paper's networks, batches of 128."""
+"""The work that is timed: the paper's networks on RGB images, trained in batches of 128."""
 
 from pathlib import Path
 from typing import Any
@@ -6,30 +6,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskalign import models, sources
+from maskalign import models, pruning, sources
 from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import ImageData, open_data
 
 BATCH = 128
 EVALUATE_EVERY = 10  # epochs, as in the paper's study
 SPEC = {"mean": [0.13] * 3, "std": [0.29] * 3, "crop_padding": 4, "flip": True}
-# Name, architecture, width, training images of an epoch on a CPU.
-NETWORKS: dict[str, tuple[str, float, int]] = {
-    "ResNet20 x1": ("resnet20", 1, 1024),
-    "ResNet20 x4": ("resnet20", 4, 256),
-    "VGG11 x1": ("vgg11", 1, 512),
+SPARSITY = 0.9  # of what is trained, as most of a study is
+# Name, architecture, width, pixels, training images of an epoch on a CPU.
+NETWORKS: dict[str, tuple[str, float, int, int]] = {
+    "ResNet20 x1": ("resnet20", 1, 32, 1024),
+    "ResNet20 x4": ("resnet20", 4, 32, 256),
+    "VGG11 x1": ("vgg11", 1, 32, 512),
+    "ResNet50 x1": ("resnet50", 1, 224, 64),
 }
+MATCHED_ONLY = ["ResNet50 x1"]
 
 
-def prepare(folder: Path, images: int) -> Path:
+def prepare(folder: Path, images: int, size: int = 32) -> Path:
     """Write a data set of ``images`` training and a quarter as many test images; return its file.
 
-    The pictures are MNIST's, at the size and with the channels of CIFAR-10's.
+    The pictures are MNIST's, with the channels of CIFAR-10's.
     """
-    file = folder / f"images-{images}.safetensors"
+    file = folder / f"images-{images}-{size}.safetensors"
     if not file.exists():
         gray = folder / f"gray-{images}.safetensors"
-        spec = {"source": "mnist5k", "path": None, "image_size": 32, "compose": 1}
+        spec = {"source": "mnist5k", "path": None, "image_size": size, "compose": 1}
         sources.prepare(spec | {"train_images": images, "test_images": images // 4}, gray)
         tensors, _ = load_tensors(gray)
         for part in ("train_images", "test_images"):
@@ -38,22 +41,28 @@ def prepare(folder: Path, images: int) -> Path:
     return file
 
 
-def data(folder: Path, images: int, device: str) -> ImageData:
+def data(folder: Path, images: int, device: str, size: int = 32) -> ImageData:
     """Return that data set as the study reads it."""
-    return open_data(prepare(folder, images), SPEC, device)
+    return open_data(prepare(folder, images, size), SPEC, device)
 
 
 def build(name: str, seed: int = 0, width: float | None = None) -> nn.Module:
     """Return a network of ``NETWORKS``, or that at another width, with the weights of ``seed``."""
-    architecture, own, _ = NETWORKS[name]
+    architecture, own, size, _ = NETWORKS[name]
     torch.manual_seed(seed)
-    task = {"classes": 10, "image_size": 32, "in_channels": 3}
+    task = {"classes": 10, "image_size": size, "in_channels": 3}
     return models.build(architecture, **task, width=width or own)
+
+
+def mask(model: nn.Module) -> pruning.Mask:
+    """Return the mask that keeps the largest weights of ``model``."""
+    weights = model.state_dict()
+    return pruning.prune(weights, pruning.full_mask(weights, models.prunable(model)), SPARSITY)
 
 
 def job(name: str, **more: Any) -> dict[str, Any]:
     """Return what a measuring process is told: the network and how it is trained or matched."""
-    return {"network": name, "images": NETWORKS[name][2], **more}
+    return {"network": name, "images": NETWORKS[name][3], **more}
 
 
 def synchronize(device: str) -> None:

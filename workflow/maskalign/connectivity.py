@@ -248,14 +248,13 @@ def plane(
         extra = margin * (high - low)
         axes.append(torch.linspace(low - extra, high + extra, points, dtype=torch.float64))
 
-    sizes = [origin[k].numel() for k in names]
+    def steps(direction: torch.Tensor) -> State:
+        parts = direction.split([origin[k].numel() for k in names])
+        return {k: p.view_as(origin[k]).to(origin[k]) for k, p in zip(names, parts, strict=True)}
+
+    u, v = steps(u), steps(v)
 
     def at(x: float, y: float) -> State:
-        moves = (x * u + y * v).split(sizes)
-        moved = {
-            k: (origin[k].double() + move.view_as(origin[k])).to(origin[k].dtype)
-            for k, move in zip(names, moves, strict=True)
-        }
-        return origin | moved
+        return origin | {k: origin[k].add(u[k], alpha=x).add_(v[k], alpha=y) for k in names}
 
     return axes[0], axes[1], marks, at

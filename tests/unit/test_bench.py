@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT
 from maskalign.bench import __main__ as bench
 from maskalign.bench import growth, precision, processes, stages, work
+from maskalign.identity import flat
+from maskalign.study import read
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,18 @@ def test_precisions_are_compared_seed_by_seed():
         assert row["float32"] == pytest.approx([80.9, 90.9])
         assert row["mean"] == pytest.approx(-1.5)
         assert row["low"] < -1.5 < row["high"]
+
+
+def test_the_study_of_both_precisions_differs_in_nothing_else():
+    study = read([ROOT / "config/precision.yaml"])
+    for model in precision.NETWORKS:
+        runs = study.runs[study.runs["model"] == model]
+        assert runs["mask_seed"].nunique() == 8
+        for run in runs.to_dict("records"):
+            other = study.run(run["path"].replace(f"/{model}-x", f"/{model}-bfloat16-x"))
+            known, changed = flat(run["values"]), flat(other["values"])
+            differ = {k for k in known | changed if known.get(k) != changed.get(k)}
+            assert {"model"} <= differ <= {"model", "precision"}
 
 
 def test_operations_are_those_of_the_arithmetic():

@@ -293,3 +293,16 @@ def test_matching_measures_where_it_is_told():
     for which, perm in expected.items():
         found = match_activations(correlate(symmetry, *nets, batches(), which))
         assert found[stem.name].tolist() == perm
+
+
+def test_activations_are_held_no_longer_than_the_layers_that_follow_need_them():
+    deep = {"classes": 3, "image_size": 16, "in_channels": 1, "plan": [8] * 12}
+    nets = [models.VGG11(**deep) for _ in range(2)]
+    images = torch.randn(16, 1, 16, 16)
+    symmetry = derive(nets[0], images)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        correlate(symmetry, *nets, [images])
+    changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = np.cumsum([e.nbytes() for e in changes])
+    activation = 4 * len(images) * 8 * 16 * 16
+    assert 2 * activation < held.max() < 12 * activation  # of the two networks' 24

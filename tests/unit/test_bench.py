@@ -38,7 +38,8 @@ def test_a_measurement(kind, more):
         assert found["groups"] == 12
         assert found["alike"] > 0.95
         assert 0 < found["assignment"] < found["ours"]
-        assert 0.5 < found["textbook"] < 8
+        assert found["images"] > 0
+        assert found["textbook"] > 0
     else:
         assert found > 10
 

@@ -50,7 +50,7 @@ class ImageData:
         train_samples: number of training images.
         device: where batches are.
         evaluation_batch: images in a batch of ``test_batches`` and, unless another size is asked
-            for, of ``train_subset``: the fastest on the device, which changes no result.
+            for, of ``train_subset``: fast on the device; results differ by rounding alone.
         reset_batch: images in a batch when batch-norm statistics are estimated: a part of the
             method, and so the same on every device.
     """

@@ -1,7 +1,9 @@
 """The training loop: exact resume, exact masks, schedules."""
 
+import dataclasses
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from maskalign import training
 from maskalign.checkpoint import load_tensors
 from maskalign.training import Plan, train
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Blobs:
@@ -145,6 +148,45 @@ def test_kept_checkpoint_of_epoch_k_is_the_state_of_a_run_stopped_there(tmp_path
     with pytest.raises(InterruptedError):
         train(stopped, Blobs(2 * 6), PLAN, tmp_path / "b", "id")
     assert same(kept[2], stopped.state_dict())
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++, not found here")
+def test_compiled_runs_equal_plain_ones_but_for_rounding(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    plain, history = finished(tmp_path, mask=MASK)
+    plan = dataclasses.replace(PLAN, compile=True)
+    weights, compiled = finished(tmp_path, "compiled", MASK, plan)
+    assert any((tmp_path / "cache").rglob("*.so"))
+    for k in plain:
+        assert torch.allclose(weights[k].double(), plain[k].double(), rtol=0, atol=1e-5), k
+    assert compiled[-1]["train_loss"] == pytest.approx(history[-1]["train_loss"], abs=1e-5)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(InterruptedError):
+        train(net(), Blobs(7), plan, tmp_path / "resumed", "id", MASK)
+    model = net()
+    assert train(model, Blobs(), plan, tmp_path / "resumed", "id", MASK) == compiled
+    assert same(weights, model.state_dict())
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number is read from a tensor, for which a GPU would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+def test_no_step_waits_for_the_device(tmp_path):
+    counts = []
+    for batch in (16, 48):
+        plan = Plan(epochs=2, lr=0.1, seed=(1,), batch_size=batch, evaluate_every=2)
+        with Reads() as reads:
+            train(net(), Blobs(), plan, tmp_path / f"{batch}", "id", MASK)
+        counts.append(reads.count)
+    few, many = counts
+    assert few == many > 0
 
 
 def truncate(file):

@@ -196,6 +196,7 @@ _PLAN_KEYS = [
     "weight_decay",
     "batch_size",
     "precision",
+    "compile",
     "evaluate_every",
 ]
 

@@ -160,6 +160,7 @@ def _train(values: dict[str, Any], batch: int, steps: int):
             seed=("throughput",),
             batch_size=batch,
             precision=values["precision"],
+            compile=values.get("compile", False),
             evaluate_every=3,
         )
         train(model, data, plan, Path(scratch) / "state", "", keep=note, log=lambda _: None)

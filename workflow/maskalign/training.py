@@ -47,6 +47,7 @@ class Plan:
     weight_decay: float = 5e-4
     batch_size: int = 128
     precision: str = "float32"
+    compile: bool = False
     evaluate_every: int = 1
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
@@ -130,6 +131,8 @@ def train(
     position = _resume(file, identity, model, momentum, total, log)
     _multiply(masked, masks)
     replica = distributed.replicate(model, data)
+    if plan.compile:
+        replica = torch.compile(replica, mode="reduce-overhead", dynamic=False)
     if position.epoch == position.step == 0 and keep:
         keep(0, model.state_dict())
     interval, due = CHECKPOINT_SECONDS, time.monotonic() + CHECKPOINT_SECONDS
@@ -143,9 +146,9 @@ def train(
         where = plan.batch_size, plan.seed, position.epoch, position.step
         for x, y in data.train_batches(*where, share=share):
             rate = plan.learning_rate(position.epoch * steps + position.step, steps)
+            model.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
                 loss = F.cross_entropy(replica(x), y)
-            model.zero_grad()
             loss.backward()
             sgd(
                 weights,

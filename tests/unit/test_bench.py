@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 from maskalign.bench import __main__ as bench
 from maskalign.bench import growth, precision, processes, stages, work
+from maskalign.checkpoint import load_tensors
 from maskalign.identity import flat
 from maskalign.study import read
 
@@ -17,13 +20,13 @@ from maskalign.study import read
     ("kind", "more"),
     [
         ("textbook", {"workers": 0}),
-        ("ours", {"precision": "float32"}),
+        ("ours", {"precision": "float32", "jobs": 1}),
         ("matching", {"seconds": 2}),
         ("connectivity", {"points": 2, "grid": 1}),
     ],
 )
-def test_a_measurement(kind, more):
-    job = work.job("ResNet20 x1", **more) | {"images": 256}
+def test_a_measurement(kind, more, tmp_path):
+    job = work.job("ResNet20 x1", **more) | {"images": 256, "meeting": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "maskalign.bench", "--measure", kind, json.dumps(job)],
         capture_output=True,
@@ -57,6 +60,43 @@ def test_a_measurement(kind, more):
 def test_seconds(kind, job, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert 0 < processes.measure(kind, job) < 60
+
+
+def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
+    """The second one starts when the first one has warmed up, and waits."""
+    job = work.job("ResNet20 x1", precision="float32", meeting=str(tmp_path), jobs=2)
+    first = processes.start("ours", job | {"images": 256}, 1)
+    while not list(tmp_path.iterdir()):
+        assert first.poll() is None
+        time.sleep(0.05)
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.wait(3)
+    second = processes.start("ours", job | {"images": 256}, 1)
+    assert processes.result(first) > 10
+    assert processes.result(second) > 10
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_settings_are_those_of_the_device(monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    found = stages.settings(16)
+    asked = {(o["precision"], o.get("compile", False), n, t) for o, n, t in found.values()}
+    kinds = ("float32", "bfloat16")
+    if gpu:
+        plain = {(kind, False, 1, 16) for kind in kinds}
+        assert asked == plain | {(k, True, n, 16 // n) for k in kinds for n in (1, 2, 4, 8)}
+    else:
+        assert asked == {(k, False, n, 16 // n) for k in kinds for n in (1, 16)}
+
+
+def test_more_images_than_there_are_repeat(tmp_path):
+    tensors, _ = load_tensors(work.prepare(tmp_path, 4100, size=4))
+    for part, there, n in (("train", 4000, 4100), ("test", 1000, 1025)):
+        images, labels = tensors[f"{part}_images"], tensors[f"{part}_labels"]
+        assert images.shape == (n, 3, 4, 4)
+        assert torch.equal(images[there:], images[: n - there])
+        assert torch.equal(labels[there:], labels[: n - there])
+        assert images[:there].float().std() > 0
 
 
 @pytest.mark.parametrize("procedure", ["ours", "textbook"])
@@ -108,7 +148,7 @@ def test_the_study_of_both_precisions_differs_in_nothing_else():
 
 
 def test_operations_are_those_of_the_arithmetic():
-    job = work.job("ResNet20 x1", precision="float32")
+    job = work.job("ResNet20 x1", precision="float32", compile=False)
     found = processes.measure("bounds", job)
     assert found["step"] > 0 < found["dense"]
     # 43.1 million multiplications and additions forward, and twice as many backward but for the

@@ -132,7 +132,7 @@ def train(
     _multiply(masked, masks)
     replica = distributed.replicate(model, data)
     if plan.compile:
-        replica = torch.compile(replica, mode="reduce-overhead", dynamic=False)
+        replica = compiled(replica)
     if position.epoch == position.step == 0 and keep:
         keep(0, model.state_dict())
     interval, due = CHECKPOINT_SECONDS, time.monotonic() + CHECKPOINT_SECONDS
@@ -193,6 +193,11 @@ def train(
             _save(file, identity, model, momentum, total, position)
             due = time.monotonic() + interval
     return position.history
+
+
+def compiled(model: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return ``model``, compiled at its first call; on a GPU its passes become CUDA graphs."""
+    return torch.compile(model, mode="reduce-overhead", dynamic=False)
 
 
 def _last_loss(position: Position) -> float:

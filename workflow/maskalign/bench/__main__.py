@@ -30,6 +30,8 @@ def main() -> None:
         kind, job = options.measure
         print(json.dumps(processes.measure(kind, json.loads(job))))
         return
+    import torch
+
     from maskalign.bench import work
     from maskalign.bench.stages import STAGES
     from maskalign.results import provenance
@@ -37,7 +39,8 @@ def main() -> None:
 
     if unknown := [s for s in options.stages if s not in STAGES]:
         parser.error(f"unknown stage '{unknown[0]}', must be one of {', '.join(STAGES)}")
-    networks = [options.network] if options.network else list(work.NETWORKS)
+    here = [n for n in work.NETWORKS if torch.cuda.is_available() or n not in work.GPU_ONLY]
+    networks = [options.network] if options.network else here
     if unknown := [n for n in networks if n not in work.NETWORKS]:
         parser.error(f"unknown network '{unknown[0]}', must be one of {', '.join(work.NETWORKS)}")
     about = provenance()

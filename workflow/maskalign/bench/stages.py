@@ -4,11 +4,13 @@ Each takes the number of cores, the file of the table and the names of the netwo
 """
 
 import statistics
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import scipy.stats
+import torch
 
 from maskalign.bench import growth, precision, starting, work
 from maskalign.bench.processes import REPEATS, result, spread, start
@@ -16,6 +18,7 @@ from maskalign.bench.processes import REPEATS, result, spread, start
 Row = dict[str, Any]
 WORKERS = (0, 1, 2)
 SEEDS = range(10)
+AT_ONCE = (1, 2, 4, 8)  # trainings that share a GPU
 SECONDS = 60  # that the textbook procedure matches for
 CHANNELS = 2048  # of the widest groups of ResNet50
 ACCURACY = work.job("ResNet20 x1", epochs=10)
@@ -29,13 +32,12 @@ def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
             for workers in WORKERS:
                 run = start("textbook", work.job(name, workers=workers), cores)
                 found.setdefault(f"textbook, {workers} workers", []).append(result(run))
-            for kind in ("float32", "bfloat16"):
-                job = work.job(name, precision=kind)
-                together = [start("ours", job, 1) for _ in range(cores)]
-                speeds = [result(run) for run in together]
-                found.setdefault(f"{kind}, {cores} jobs of 1 thread", []).append(sum(speeds))
-                run = start("ours", job, cores)
-                found.setdefault(f"{kind}, 1 job of {cores} threads", []).append(result(run))
+            for setting, (options, jobs, threads) in settings(cores).items():
+                with tempfile.TemporaryDirectory() as meeting:
+                    job = work.job(name, **options, meeting=meeting, jobs=jobs)
+                    together = [start("ours", job, threads) for _ in range(jobs)]
+                    speeds = [result(run) for run in together]
+                found.setdefault(setting, []).append(sum(speeds))
         textbook = {k: statistics.median(v) for k, v in found.items() if k.startswith("textbook")}
         best = max(textbook, key=textbook.get)
         for setting, values in found.items():
@@ -48,6 +50,22 @@ def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
                 "baseline_setting": best,
                 "ratio": f"{statistics.median(values) / textbook[best]:.3g}",
             }
+
+
+def settings(cores: int) -> dict[str, tuple[dict[str, Any], int, int]]:
+    """Return how the study's loop is timed: of each setting the options, jobs, threads a job."""
+    found = {}
+    for kind in ("float32", "bfloat16"):
+        plain, compiled = {"precision": kind}, {"precision": kind, "compile": True}
+        if torch.cuda.is_available():
+            found[f"{kind}, 1 job"] = plain, 1, cores
+            for jobs in AT_ONCE:
+                setting = f"{kind}, compiled, {jobs} job{'s at once' if jobs > 1 else ''}"
+                found[setting] = compiled, jobs, max(1, cores // jobs)
+        else:
+            found[f"{kind}, {cores} jobs of 1 thread"] = plain, cores, 1
+            found[f"{kind}, 1 job of {cores} threads"] = plain, 1, cores
+    return found
 
 
 def accuracy(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
@@ -81,13 +99,15 @@ def bounds(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Floating-point rate of forward and backward passes beside that of dense products."""
     for name in _trained(networks):
         for kind in ("float32", "bfloat16"):
-            job = work.job(name, precision=kind)
+            gpu = torch.cuda.is_available()
+            job = work.job(name, precision=kind, compile=gpu)
             found = [result(start("bounds", job, 1)) for _ in range(REPEATS)]
             share = [100 * f["step"] / f["dense"] for f in found]
             million = found[0]["per_image"] / 1e6
             yield {
                 "network": name,
-                "setting": f"{kind}, 1 thread; {million:.0f} MFLOP an image",
+                "setting": f"{kind}, {'compiled' if gpu else '1 thread'}; "
+                f"{million:.0f} MFLOP an image",
                 "unit": "% of the dense rate",
                 **spread(share),
                 "baseline": f"{statistics.median(f['dense'] for f in found) / 1e9:.4g}",

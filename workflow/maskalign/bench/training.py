@@ -5,6 +5,7 @@ augmentation, every step, and evaluation as often as each does it.
 """
 
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from maskalign.evaluation import evaluate
 from maskalign.training import Plan, train
 
 EPOCHS = 3  # the first warms up and is not counted
+PATIENCE = 600.0  # seconds that the jobs of a group wait for each other
 RATE = 0.01  # at which no network diverges, and ends, within them
 
 
@@ -37,13 +39,19 @@ def textbook(job: dict[str, Any], folder: Path, device: str) -> float:
 
 
 def ours(job: dict[str, Any], folder: Path, device: str) -> float:
-    """Return the images a second of ``training.train`` in ``job["precision"]``."""
+    """Return the images a second of ``training.train`` in ``job["precision"]``.
+
+    The other ones of ``job["jobs"]`` that are timed at once meet this one in the folder
+    ``job["meeting"]`` when they have warmed up.
+    """
     data = work.data(folder, job["images"], device)
     model = work.build(job["network"]).to(device, memory_format=torch.channels_last)
     ends: list[float] = []
 
     def end(epoch: int, weights: dict[str, torch.Tensor]) -> None:
         work.synchronize(device)
+        if epoch == 1:
+            _meet(Path(job["meeting"]), job["jobs"])
         ends.append(time.perf_counter())
         if epoch == EPOCHS:
             raise _Done
@@ -55,6 +63,7 @@ def ours(job: dict[str, Any], folder: Path, device: str) -> float:
         seed=("bench",),
         batch_size=work.BATCH,
         precision=job["precision"],
+        compile=job.get("compile", False),
         evaluate_every=EPOCHS + 1,
     )
     with tempfile.TemporaryDirectory() as state, contextlib.suppress(_Done):
@@ -67,6 +76,16 @@ def ours(job: dict[str, Any], folder: Path, device: str) -> float:
         testing = time.perf_counter() - began
     images = data.steps(work.BATCH) * work.BATCH
     return images / (epoch + testing / work.EVALUATE_EVERY)
+
+
+def _meet(folder: Path, jobs: int) -> None:
+    """Wait until as many processes have come here; TimeoutError if one does not."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + PATIENCE
+    while len(list(folder.iterdir())) < jobs:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"one of {jobs} jobs that are timed at once did not get ready")
+        time.sleep(0.01)
 
 
 def accuracy(job: dict[str, Any], folder: Path, device: str) -> float:

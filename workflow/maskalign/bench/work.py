@@ -18,10 +18,14 @@ SPARSITY = 0.9  # of what is trained, as most of a study is
 NETWORKS: dict[str, tuple[str, float, int, int]] = {
     "ResNet20 x1": ("resnet20", 1, 32, 1024),
     "ResNet20 x4": ("resnet20", 4, 32, 256),
+    "ResNet20 x16": ("resnet20", 16, 32, 128),
     "VGG11 x1": ("vgg11", 1, 32, 512),
     "ResNet50 x1": ("resnet50", 1, 224, 64),
 }
 MATCHED_ONLY = ["ResNet50 x1"]
+GPU_ONLY = ["ResNet20 x16"]
+GPU_TIMES = 20  # as many images in an epoch on a GPU
+SOURCE = {"train": 4000, "test": 1000}  # images that there are; repeated where more are needed
 
 
 def prepare(folder: Path, images: int, size: int = 32) -> Path:
@@ -32,11 +36,16 @@ def prepare(folder: Path, images: int, size: int = 32) -> Path:
     file = folder / f"images-{images}-{size}.safetensors"
     if not file.exists():
         gray = folder / f"gray-{images}.safetensors"
+        wanted = {"train": images, "test": images // 4}
         spec = {"source": "mnist5k", "path": None, "image_size": size, "compose": 1}
-        sources.prepare(spec | {"train_images": images, "test_images": images // 4}, gray)
+        there = {f"{part}_images": min(n, SOURCE[part]) for part, n in wanted.items()}
+        sources.prepare(spec | there, gray)
         tensors, _ = load_tensors(gray)
-        for part in ("train_images", "test_images"):
-            tensors[part] = tensors[part].expand(-1, 3, -1, -1)
+        for part, n in wanted.items():
+            chosen = torch.arange(n) % len(tensors[f"{part}_labels"])
+            pictures = tensors[f"{part}_images"][chosen]
+            tensors[f"{part}_images"] = pictures.expand(-1, 3, -1, -1)
+            tensors[f"{part}_labels"] = tensors[f"{part}_labels"][chosen]
         save_tensors(file, tensors)
     return file
 
@@ -62,7 +71,8 @@ def mask(model: nn.Module) -> pruning.Mask:
 
 def job(name: str, **more: Any) -> dict[str, Any]:
     """Return what a measuring process is told: the network and how it is trained or matched."""
-    return {"network": name, "images": NETWORKS[name][3], **more}
+    images = NETWORKS[name][3] * (GPU_TIMES if torch.cuda.is_available() else 1)
+    return {"network": name, "images": images, **more}
 
 
 def synchronize(device: str) -> None:

@@ -23,6 +23,7 @@ CPU_RULES = {"runs", "claims", "comparison"}
 EPOCHS = 3000  # of the long training: about half a minute on one core
 LONGER = 9000  # of one that lasts until another job can take it over
 LIMIT_EPOCHS = 20000  # of one that does not end within a minute, the shortest time limit
+HANGS = 1200  # seconds after which Snakemake is not merely slow: four attempts take ten minutes
 DENSE = "results/{}/runs/paper/digits/vgg-x1/dense/init-{}/result.json"
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NO SLURM CLUSTER: {missing()}")
@@ -110,7 +111,7 @@ class Checkout:
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run Snakemake on the cluster and return what it prints."""
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=600)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == code, output[-4000:]
         return output
 
@@ -234,7 +235,7 @@ def test_a_job_goes_on_after(event, checkout, cluster, undisturbed):
         cluster.tool("scancel", job)
     if event != "scancel":
         cluster.start_again(job)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 0, output[-3000:]
     assert "going on from epoch" in there.log()
     assert_equal(weights(there), undisturbed(EPOCHS))
@@ -249,7 +250,7 @@ def test_a_job_survives_its_node(checkout, cluster, undisturbed):
     node = cluster.node_of(job)
     cluster.kill_node(node)
     cluster.start_again(job)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=HANGS)
     cluster.start_node(node)
     assert cluster.node_of(job) != node
     assert process.returncode == 0, output[-3000:]

@@ -23,7 +23,6 @@ CPU_RULES = {"runs", "claims", "comparison"}
 EPOCHS = 3000  # of the long training: about half a minute on one core
 LONGER = 9000  # of one that lasts until another job can take it over
 LIMIT_EPOCHS = 20000  # of one that does not end within a minute, the shortest time limit
-HANGS = 1200  # seconds after which Snakemake is not merely slow: four attempts take ten minutes
 DENSE = "results/{}/runs/paper/digits/vgg-x1/dense/init-{}/result.json"
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NO SLURM CLUSTER: {missing()}")
@@ -108,10 +107,10 @@ class Checkout:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def run(self, *arguments: str, code: int = 0) -> str:
+    def run(self, *arguments: str, code: int = 0, seconds: int = 600) -> str:
         """Run Snakemake on the cluster and return what it prints."""
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=HANGS)
+        output, _ = process.communicate(timeout=seconds)
         assert process.returncode == code, output[-4000:]
         return output
 
@@ -210,7 +209,8 @@ def test_a_job_goes_on_after_its_time_limit(checkout, cluster, undisturbed):
     jobs = {"minutes": 1, "memory_mib": 1000}
     there = checkout(study("limit", LIMIT_EPOCHS, jobs=jobs))
     before = {job["JobId"] for job in cluster.jobs()}
-    there.run(DENSE.format("limit", 0))
+    # The limits of the profile's four attempts add up to ten minutes.
+    there.run(DENSE.format("limit", 0), seconds=1200)
     tried = [job for job in cluster.jobs() if job["JobId"] not in before]
     assert [job["JobState"] for job in tried[:-1]] == ["TIMEOUT"] * (len(tried) - 1)
     assert len(tried) > 1, "this machine trains the network within a minute"
@@ -235,7 +235,7 @@ def test_a_job_goes_on_after(event, checkout, cluster, undisturbed):
         cluster.tool("scancel", job)
     if event != "scancel":
         cluster.start_again(job)
-    output, _ = process.communicate(timeout=HANGS)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
     assert "going on from epoch" in there.log()
     assert_equal(weights(there), undisturbed(EPOCHS))
@@ -250,7 +250,7 @@ def test_a_job_survives_its_node(checkout, cluster, undisturbed):
     node = cluster.node_of(job)
     cluster.kill_node(node)
     cluster.start_again(job)
-    output, _ = process.communicate(timeout=HANGS)
+    output, _ = process.communicate(timeout=600)
     cluster.start_node(node)
     assert cluster.node_of(job) != node
     assert process.returncode == 0, output[-3000:]

@@ -20,7 +20,7 @@ from maskalign.study import read
     ("kind", "more"),
     [
         ("textbook", {"workers": 0}),
-        ("ours", {"precision": "float32", "jobs": 1}),
+        ("ours", {"precision": "float32", "compile": False, "jobs": 1}),
         ("matching", {"seconds": 2}),
         ("connectivity", {"points": 2, "grid": 1}),
     ],
@@ -64,14 +64,15 @@ def test_seconds(kind, job, monkeypatch):
 
 def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
     """The second one starts when the first one has warmed up, and waits."""
-    job = work.job("ResNet20 x1", precision="float32", meeting=str(tmp_path), jobs=2)
-    first = processes.start("ours", job | {"images": 256}, 1)
+    options = {"precision": "float32", "compile": False, "images": 256}
+    job = work.job("ResNet20 x1", meeting=str(tmp_path), jobs=2) | options
+    first = processes.start("ours", job, 1)
     while not list(tmp_path.iterdir()):
         assert first.poll() is None
         time.sleep(0.05)
     with pytest.raises(subprocess.TimeoutExpired):
         first.wait(3)
-    second = processes.start("ours", job | {"images": 256}, 1)
+    second = processes.start("ours", job, 1)
     assert processes.result(first) > 10
     assert processes.result(second) > 10
 
@@ -80,7 +81,7 @@ def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
 def test_settings_are_those_of_the_device(monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     found = stages.settings(16)
-    asked = {(o["precision"], o.get("compile", False), n, t) for o, n, t in found.values()}
+    asked = {(o["precision"], o["compile"], n, t) for o, n, t in found.values()}
     kinds = ("float32", "bfloat16")
     if gpu:
         plain = {(kind, False, 1, 16) for kind in kinds}

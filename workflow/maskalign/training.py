@@ -196,7 +196,7 @@ def train(
 
 
 def compiled(model: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return ``model``, compiled at its first call; on a GPU its passes become CUDA graphs."""
+    """Return ``model``, compiled at its first call; on a GPU the mode asks for CUDA graphs."""
     return torch.compile(model, mode="reduce-overhead", dynamic=False)
 
 

@@ -56,7 +56,7 @@ def settings(cores: int) -> dict[str, tuple[dict[str, Any], int, int]]:
     """Return how the study's loop is timed: of each setting the options, jobs, threads a job."""
     found = {}
     for kind in ("float32", "bfloat16"):
-        plain, compiled = {"precision": kind}, {"precision": kind, "compile": True}
+        plain, compiled = ({"precision": kind, "compile": c} for c in (False, True))
         if torch.cuda.is_available():
             found[f"{kind}, 1 job"] = plain, 1, cores
             for jobs in AT_ONCE:
@@ -97,9 +97,9 @@ def precisions(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
 
 def bounds(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Floating-point rate of forward and backward passes beside that of dense products."""
+    gpu = torch.cuda.is_available()
     for name in _trained(networks):
         for kind in ("float32", "bfloat16"):
-            gpu = torch.cuda.is_available()
             job = work.job(name, precision=kind, compile=gpu)
             found = [result(start("bounds", job, 1)) for _ in range(REPEATS)]
             share = [100 * f["step"] / f["dense"] for f in found]

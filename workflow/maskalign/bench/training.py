@@ -63,7 +63,7 @@ def ours(job: dict[str, Any], folder: Path, device: str) -> float:
         seed=("bench",),
         batch_size=work.BATCH,
         precision=job["precision"],
-        compile=job.get("compile", False),
+        compile=job["compile"],
         evaluate_every=EPOCHS + 1,
     )
     with tempfile.TemporaryDirectory() as state, contextlib.suppress(_Done):

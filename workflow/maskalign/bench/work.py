@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskalign import models, pruning, sources
+from maskalign import cost, models, pruning, sources
 from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import ImageData, open_data
 
@@ -25,27 +25,26 @@ NETWORKS: dict[str, tuple[str, float, int, int]] = {
 MATCHED_ONLY = ["ResNet50 x1"]
 GPU_ONLY = ["ResNet20 x16"]
 GPU_TIMES = 20  # as many images in an epoch on a GPU
-SOURCE = {"train": 4000, "test": 1000}  # images that there are; repeated where more are needed
 
 
 def prepare(folder: Path, images: int, size: int = 32) -> Path:
     """Write a data set of ``images`` training and a quarter as many test images; return its file.
 
-    The pictures are MNIST's, with the channels of CIFAR-10's.
+    The pictures are MNIST's, with the channels of CIFAR-10's; they repeat where there are fewer.
     """
     file = folder / f"images-{images}-{size}.safetensors"
     if not file.exists():
         gray = folder / f"gray-{images}.safetensors"
-        wanted = {"train": images, "test": images // 4}
         spec = {"source": "mnist5k", "path": None, "image_size": size, "compose": 1}
-        there = {f"{part}_images": min(n, SOURCE[part]) for part, n in wanted.items()}
-        sources.prepare(spec | there, gray)
+        wanted = {"train": images, "test": images // 4}
+        spec |= {f"{part}_images": count for part, count in wanted.items()}
+        train, test = cost.images(spec)  # as many as there are
+        sources.prepare(spec | {"train_images": train, "test_images": test}, gray)
         tensors, _ = load_tensors(gray)
-        for part, n in wanted.items():
-            chosen = torch.arange(n) % len(tensors[f"{part}_labels"])
-            pictures = tensors[f"{part}_images"][chosen]
-            tensors[f"{part}_images"] = pictures.expand(-1, 3, -1, -1)
-            tensors[f"{part}_labels"] = tensors[f"{part}_labels"][chosen]
+        for name, tensor in tensors.items():
+            part, what = name.split("_")
+            repeated = tensor[torch.arange(wanted[part]) % len(tensor)]
+            tensors[name] = repeated.expand(-1, 3, -1, -1) if what == "images" else repeated
         save_tensors(file, tensors)
     return file
 

@@ -15,6 +15,7 @@ from maskalign import training
 from maskalign.checkpoint import load_tensors
 from maskalign.training import Plan, train
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -63,16 +64,19 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("plan", [PLAN, dataclasses.replace(PLAN, graph=True)])
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("stops", [[1], [6], [7, 5], [3, 3, 3, 3, 3]])
-def test_interrupted_runs_end_where_the_uninterrupted_one_ends(tmp_path, monkeypatch, stops, mask):
-    straight, history = finished(tmp_path, mask=mask)
+def test_interrupted_runs_end_where_the_uninterrupted_one_ends(
+    tmp_path, monkeypatch, stops, mask, plan
+):
+    straight, history = finished(tmp_path, mask=mask, plan=plan)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     for stop in stops:
         with pytest.raises(InterruptedError):
-            train(net(), Blobs(stop), PLAN, tmp_path / "resumed", "id", mask)
+            train(net(), Blobs(stop), plan, tmp_path / "resumed", "id", mask)
     model = net()
-    again = train(model, Blobs(), PLAN, tmp_path / "resumed", "id", mask)
+    again = train(model, Blobs(), plan, tmp_path / "resumed", "id", mask)
     assert same(straight, model.state_dict())
     assert again == history
 
@@ -151,12 +155,15 @@ def test_kept_checkpoint_of_epoch_k_is_the_state_of_a_run_stopped_there(tmp_path
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++, not found here")
-def test_compiled_runs_equal_plain_ones_but_for_rounding(tmp_path, monkeypatch):
+@pytest.mark.parametrize("graph", [False, True])
+def test_compiled_runs_equal_plain_ones_but_for_rounding(tmp_path, monkeypatch, graph):
+    torch.compiler.reset()  # or what an earlier test compiled is used again
+    counters.clear()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     plain, history = finished(tmp_path, mask=MASK)
-    plan = dataclasses.replace(PLAN, compile=True)
+    plan = dataclasses.replace(PLAN, compile=True, graph=graph)
     weights, compiled = finished(tmp_path, "compiled", MASK, plan)
-    assert any((tmp_path / "cache").rglob("*.so"))
+    assert counters["stats"]["unique_graphs"] == 1
     for k in plain:
         assert torch.allclose(weights[k].double(), plain[k].double(), rtol=0, atol=1e-5), k
     assert compiled[-1]["train_loss"] == pytest.approx(history[-1]["train_loss"], abs=1e-5)
@@ -178,10 +185,11 @@ class Reads(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-def test_no_step_waits_for_the_device(tmp_path):
+@pytest.mark.parametrize("graph", [False, True])
+def test_no_step_waits_for_the_device(tmp_path, graph):
     counts = []
     for batch in (16, 48):
-        plan = Plan(epochs=2, lr=0.1, seed=(1,), batch_size=batch, evaluate_every=2)
+        plan = Plan(epochs=2, lr=0.1, seed=(1,), batch_size=batch, graph=graph, evaluate_every=2)
         with Reads() as reads:
             train(net(), Blobs(), plan, tmp_path / f"{batch}", "id", MASK)
         counts.append(reads.count)

@@ -26,7 +26,10 @@ IMAGES = {
 CLASSES = {"cifar100": 100, "imagenet": 1000}  # where not 10
 START_UP = 3.0  # seconds of a job before its first step: Python, torch, the data set
 # What the speed of a network depends on.
-SETTING = ["architecture", "options", "width", "image_size", "batch_size", "precision", "compile"]
+SETTING = [
+    *("architecture", "options", "width", "image_size"),
+    *("batch_size", "precision", "compile", "graph"),
+]
 THROUGHPUT = [
     *("device", "threads", *SETTING, "train_images_s", "eval_images_s"),
     *("memory_mib", "device_memory_mib", "torch", "commit"),
@@ -101,6 +104,7 @@ def setting(values: dict[str, Any]) -> dict[str, str]:
         "batch_size": values["batch_size"],
         "precision": values["precision"],
         "compile": values.get("compile", False),
+        "graph": values.get("graph", False),
     }
     return {k: str(found[k]) for k in SETTING}
 

@@ -42,6 +42,12 @@ def problems(config: Config) -> Iterator[str]:
 
 
 def _recipe(key: str, recipe: Config) -> Iterator[str]:
+    for name in ("compile", "graph"):  # gradients are averaged between the kernels of a step
+        if recipe.get(name) and recipe["processes"] > 1:
+            yield (
+                f"{key}.{name}: true is not allowed with {key}.processes, now "
+                f"{recipe['processes']}; must be false, or processes 1"
+            )
     last = recipe["dense"]["epochs"]
     for part in ("dense", "sparse"):
         for value in recipe[part]["milestones"]:

@@ -197,6 +197,7 @@ _PLAN_KEYS = [
     "batch_size",
     "precision",
     "compile",
+    "graph",
     "evaluate_every",
 ]
 

@@ -161,6 +161,7 @@ def _train(values: dict[str, Any], batch: int, steps: int):
             batch_size=batch,
             precision=values["precision"],
             compile=values.get("compile", False),
+            graph=values.get("graph", False),
             evaluate_every=3,
         )
         train(model, data, plan, Path(scratch) / "state", "", keep=note, log=lambda _: None)

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch.optim.sgd import sgd
 
 from maskalign import distributed
 from maskalign.checkpoint import load_tensors, save_tensors
@@ -23,6 +21,7 @@ from maskalign.data import Seed
 from maskalign.evaluation import evaluate
 from maskalign.progress import Progress
 from maskalign.pruning import Mask
+from maskalign.step import GraphedStep, Step, multiply
 
 # Between two checkpoints; ten times longer where writing is slow.
 CHECKPOINT_SECONDS = float(os.environ.get("MASKALIGN_CHECKPOINT_SECONDS", "60"))
@@ -48,6 +47,7 @@ class Plan:
     batch_size: int = 128
     precision: str = "float32"
     compile: bool = False
+    graph: bool = False
     evaluate_every: int = 1
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
@@ -110,8 +110,7 @@ def train(
         is not finite ends with that epoch.
     """
     weights = list(model.parameters())
-    # Zero momentum is what SGD begins with. The functional form starts jobs a second faster: the
-    # class imports torch's compiler.
+    # Zero momentum is what SGD begins with.
     momentum = [torch.zeros_like(w) if plan.momentum else None for w in weights]
     device = next(model.parameters()).device
     parameters = dict(model.named_parameters())
@@ -129,10 +128,15 @@ def train(
     if rank:  # the first process has number 0
         keep, guard, progress = None, lambda: None, None
     position = _resume(file, identity, model, momentum, total, log)
-    _multiply(masked, masks)
-    replica = distributed.replicate(model, data)
+    multiply(masked, masks)
+    network = distributed.replicate(model, data)
     if plan.compile:
-        replica = compiled(replica)
+        network = compiled(network, graphs=not plan.graph)
+    bfloat16 = plan.precision == "bfloat16"
+    rates = plan.momentum, plan.weight_decay
+    step = Step(network, weights, momentum, masked, masks, total, *rates, bfloat16)
+    if plan.graph:
+        step = GraphedStep(step, device)
     if position.epoch == position.step == 0 and keep:
         keep(0, model.state_dict())
     interval, due = CHECKPOINT_SECONDS, time.monotonic() + CHECKPOINT_SECONDS
@@ -146,24 +150,7 @@ def train(
         where = plan.batch_size, plan.seed, position.epoch, position.step
         for x, y in data.train_batches(*where, share=share):
             rate = plan.learning_rate(position.epoch * steps + position.step, steps)
-            model.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-                loss = F.cross_entropy(replica(x), y)
-            loss.backward()
-            sgd(
-                weights,
-                [w.grad for w in weights],
-                momentum,
-                fused=True,
-                weight_decay=plan.weight_decay,
-                momentum=plan.momentum,
-                lr=rate,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-            )
-            _multiply(masked, masks)
-            total += distributed.mean(loss.detach())
+            step(x, y, rate)
             position.step += 1
             if progress:
                 done = position.epoch + position.step / steps
@@ -195,9 +182,16 @@ def train(
     return position.history
 
 
-def compiled(model: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return ``model``, compiled at its first call; on a GPU the mode asks for CUDA graphs."""
-    return torch.compile(model, mode="reduce-overhead", dynamic=False)
+def compiled(model: torch.nn.Module, graphs: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return ``model``, compiled at its first call.
+
+    Args:
+        model: the network.
+        graphs: whether the compiler is asked for CUDA graphs of the forward and the backward pass;
+            not where a graph of the whole step is recorded.
+    """
+    mode = "reduce-overhead" if graphs else "default"
+    return torch.compile(model, mode=mode, dynamic=False)
 
 
 def _last_loss(position: Position) -> float:
@@ -215,13 +209,6 @@ def diverged(history: list[dict[str, float]]) -> bool:
         return False
     # The last step can spoil the weights after the last loss was taken.
     return not all(math.isfinite(history[-1].get(k, 0.0)) for k in ("train_loss", "test_loss"))
-
-
-def _multiply(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
-    """Zero masked weights in place: equal to masked gradients, as the mask is constant."""
-    if weights:
-        with torch.no_grad():
-            torch._foreach_mul_(weights, masks)
 
 
 def _save(file: Path, identity, model, momentum, total, position: Position) -> None:

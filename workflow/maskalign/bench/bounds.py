@@ -47,7 +47,7 @@ def measure(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
     with FlopCounterMode(display=False) as counter:
         step(model)
     flop = counter.get_total_flops()
-    network = compiled(model) if job["compile"] else model
+    network = compiled(model, graphs=True) if job["compile"] else model
     return {
         "step": flop / _seconds(lambda: step(network), device),
         "dense": dense,

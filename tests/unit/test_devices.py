@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
-from maskalign import devices
+from maskalign import devices, stage
+from maskalign.checkpoint import save_tensors
 
 JOB = """
 import sys
@@ -93,3 +95,39 @@ def test_the_chosen_gpus_are_the_only_visible_ones(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     assert devices.claim(1, tmp_path) == ["4"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+
+
+FLAGS = [
+    (torch.backends.cudnn, "allow_tf32", False),
+    (torch.backends.cuda.matmul, "allow_tf32", False),
+    (torch.backends.cudnn, "deterministic", True),
+]
+
+
+@pytest.fixture
+def torchs_defaults():
+    """Set the flags to the opposite of what a job wants, and then back."""
+    before = [getattr(where, name) for where, name, _ in FLAGS]
+    for where, name, wanted in FLAGS:
+        setattr(where, name, not wanted)
+    yield
+    for (where, name, _), value in zip(FLAGS, before, strict=True):
+        setattr(where, name, value)
+
+
+def test_a_job_computes_float32_in_float32_and_in_one_order(tmp_path, torchs_defaults):
+    tensors = {
+        "train_images": torch.zeros(4, 1, 8, 8, dtype=torch.uint8),
+        "test_images": torch.zeros(4, 1, 8, 8, dtype=torch.uint8),
+        "train_labels": torch.arange(4),
+        "test_labels": torch.arange(4),
+    }
+    save_tensors(tmp_path / "data.safetensors", tensors)
+    values = {
+        "stage": "dense",
+        "width": 1,
+        "data": {"mean": [0.5], "std": [0.5], "crop_padding": 1, "flip": False},
+        "net": {"architecture": "vgg11", "options": {"plan": [4, "M"]}},
+    }
+    stage.begin(tmp_path / "data.safetensors", values)
+    assert [getattr(where, name) for where, name, _ in FLAGS] == [wanted for *_, wanted in FLAGS]

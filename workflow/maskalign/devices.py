@@ -1,4 +1,4 @@
-"""Choosing GPUs for a job where nobody else does: Snakemake counts GPUs, but assigns none."""
+"""GPUs of a job: which it takes, as Snakemake only counts them, and how they compute."""
 
 import itertools
 import os
@@ -61,6 +61,19 @@ def require() -> None:
             f"this job asks for a GPU (resources: gpu), but torch {torch.__version__} can use none "
             f"on {socket.gethostname()}; with MASKALIGN_DEVICE=cpu it runs on the CPU"
         )
+
+
+def exact() -> None:
+    """Hold GPUs to what the settings say; nothing changes on a CPU.
+
+    ``float32`` is float32: torch would round the inputs of convolutions to TF32 (10 bits of
+    mantissa). And cuDNN adds in a fixed order, so that a resumed run ends with the same bits.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 def _acquired(lock: FileLock) -> bool:

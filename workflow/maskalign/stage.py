@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from maskalign import graph, models, symmetry
+from maskalign import devices, graph, models, symmetry
 from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
 from maskalign.data import open_data
 from maskalign.results import COMPLETED, DIVERGED, Record
@@ -23,6 +23,7 @@ def begin(
     """
     record = Record(values)
     record.status = status_of(*made_from)
+    devices.exact()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = open_data(data, values["data"], device)
     torch.manual_seed(derive("init", values.get("init_seed", 0)))

@@ -13,18 +13,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskalign import cost, process
 from maskalign.files import write_text
-from maskalign.study import Study
+
+if TYPE_CHECKING:
+    from maskalign.study import Study
 
 SECONDS = 3.0  # of training that are timed
 SLOWEST_STEP = 20.0  # seconds; of a network that would be slower, a smaller batch is timed
 FEWEST_IMAGES = 8  # of a first guess
 
 
-def measure_study(study: Study, file: Path, say=print) -> None:
+def measure_study(study: "Study", file: Path, say=print) -> None:
     """Measure every network of ``study`` that this device has no entry for; add it to ``file``.
 
     Args:
@@ -44,7 +46,7 @@ def measure_study(study: Study, file: Path, say=print) -> None:
             continue
         row = _in_a_process(values)
         table.rows[row["device"], *(row[k] for k in cost.SETTING)] = row
-        _write(file, table)
+        write(file, table)
         say(
             f"{name}: trains {float(row['train_images_s']):.4g} and evaluates "
             f"{float(row['eval_images_s']):.4g} images/s, {row['memory_mib']} MiB"
@@ -74,7 +76,8 @@ def _in_a_process(values: dict[str, Any]) -> dict[str, str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _write(file: Path, table: cost.Throughput) -> None:
+def write(file: Path, table: cost.Throughput) -> None:
+    """Write a table of ``cost.THROUGHPUT``, its rows in order."""
     text = io.StringIO()
     writer = csv.DictWriter(text, cost.THROUGHPUT, lineterminator="\n")
     writer.writeheader()
@@ -86,9 +89,11 @@ def measure(values: dict[str, Any]) -> dict[str, str]:
     """Return one row: the speed of the study's own training loop on made-up images."""
     import torch
 
+    from maskalign import devices
     from maskalign.evaluation import evaluate
     from maskalign.results import provenance
 
+    devices.exact()
     cuda = torch.cuda.is_available()
     batch = values["batch_size"]
     small = min(batch, FEWEST_IMAGES)

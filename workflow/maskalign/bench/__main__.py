@@ -1,4 +1,4 @@
-"""make bench: every figure is a ratio, taken side by side in one run on the same work."""
+"""make bench: the CPU's speed; every figure is a ratio, taken side by side in one run."""
 
 import argparse
 import csv
@@ -37,9 +37,11 @@ def main() -> None:
     from maskalign.results import provenance
     from maskalign.throughput import device_name
 
+    if torch.cuda.is_available():
+        parser.error("this measures a CPU: make bench-gpu, or here with CUDA_VISIBLE_DEVICES=")
     if unknown := [s for s in options.stages if s not in STAGES]:
         parser.error(f"unknown stage '{unknown[0]}', must be one of {', '.join(STAGES)}")
-    here = [n for n in work.NETWORKS if torch.cuda.is_available() or n not in work.GPU_ONLY]
+    here = [n for n in work.NETWORKS if n not in (*work.GPU_ONLY, work.TOY)]
     networks = [options.network] if options.network else here
     if unknown := [n for n in networks if n not in work.NETWORKS]:
         parser.error(f"unknown network '{unknown[0]}', must be one of {', '.join(work.NETWORKS)}")

@@ -7,13 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from maskalign.bench import work
-from maskalign.training import compiled
 
-SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices that are multiplied
+SIDE = 2048  # of the square matrices that are multiplied
 WIDE = 256  # channels of the convolution
 SECONDS = 2.0
 
@@ -21,35 +19,33 @@ SECONDS = 2.0
 def measure(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
     """Return ``step`` and ``dense``, both in FLOP/s, and ``per_image``, the FLOPs of an image.
 
-    A step is the forward and the backward pass of 128 images in ``job["precision"]``, compiled if
-    ``job["compile"]``; dense is the better of a product of two large matrices and a wide
-    convolution, in the same precision on the same threads.
+    A step is the forward and the backward pass of 128 images in ``job["precision"]``; dense is the
+    better of a product of two large matrices and a wide convolution, in the same precision on the
+    same threads.
     """
     dtype = getattr(torch, job["precision"])
-    side = SIDE[torch.device(device).type]
-    a = torch.randn(side, side, device=device, dtype=dtype)
+    a = torch.randn(SIDE, SIDE, device=device, dtype=dtype)
     z = torch.randn(16, WIDE, 32, 32, device=device, dtype=dtype)
     z = z.to(memory_format=torch.channels_last)
     kernel = torch.randn(WIDE, WIDE, 3, 3, device=device, dtype=dtype)
     dense = max(
-        2 * side**3 / _seconds(lambda: a @ a, device),
+        2 * SIDE**3 / _seconds(lambda: a @ a, device),
         2 * 9 * WIDE * z.numel() / _seconds(lambda: F.conv2d(z, kernel, padding=1), device),
     )
     model = work.build(job["network"]).to(device, memory_format=torch.channels_last).train()
     x, y = next(work.data(folder, 512, device).train_batches(work.BATCH, ("bounds",), 0))
 
-    def step(network: Callable[[Tensor], Tensor]) -> None:
+    def step() -> None:
         model.zero_grad()
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=dtype != x.dtype):
-            loss = F.cross_entropy(network(x), y)
+            loss = F.cross_entropy(model(x), y)
         loss.backward()
 
     with FlopCounterMode(display=False) as counter:
-        step(model)
+        step()
     flop = counter.get_total_flops()
-    network = compiled(model, graphs=True) if job["compile"] else model
     return {
-        "step": flop / _seconds(lambda: step(network), device),
+        "step": flop / _seconds(step, device),
         "dense": dense,
         "per_image": flop / work.BATCH,
     }

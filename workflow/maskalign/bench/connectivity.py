@@ -20,13 +20,15 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, dict[st
 
     ``forward`` are the network's calls alone, on batches that are ready on the device: as many in
     eval mode as are evaluated, and as many with batch statistics as are gathered. The line has
-    ``job["points"]`` points, the landscape ``job["grid"]`` a side.
+    ``job["points"]`` points, the landscape ``job["grid"]`` a side. A job may name its ``analyses``.
     """
     points, grid = job["points"], job["grid"]
-    data = work.data(folder, job["images"], device)
+    data = work.job_data(job, folder, device)
     models = [work.build(job["network"], seed) for seed in (0, 1)]
     model, other = (m.to(device, memory_format=torch.channels_last) for m in models)
-    symmetry = graph.derive(model, torch.zeros(2, 3, 32, 32, device=device))
+    symmetry = graph.derive(
+        model, torch.zeros(2, 3, data.image_size, data.image_size, device=device)
+    )
     a, b = ({k: v.clone() for k, v in m.state_dict().items()} for m in (model, other))
 
     def inputs():
@@ -57,7 +59,8 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, dict[st
         "ensemble": (ensemble, 0, MEMBERS),
     }
     found = {}
-    for name, (analysis, resets, tests) in passes.items():
+    for name in job.get("analyses", passes):
+        analysis, resets, tests = passes[name]
         reset = _seconds(lambda: _forward(model, train, norms), device)
         scored = _seconds(lambda: _forward(model, test, False), device)
         ours = _seconds(analysis, device)

@@ -26,7 +26,7 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
     size = work.NETWORKS[job["network"]][2]
     a, b = (work.build(job["network"], seed).to(device) for seed in (0, 1))
     symmetry = graph.derive(a, torch.zeros(2, 3, size, size, device=device))
-    data = work.data(folder, job["images"], device, size)
+    data = work.job_data(job, folder, device)
     images = torch.cat([x for x, _ in data.train_subset(None, ("bench",), augment=True)])
     for model in (a, b):  # batch-norm statistics that fit the images
         model.train()
@@ -54,7 +54,7 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
         return matching.correlate(symmetry, a, b, (x.permute(0, 3, 1, 2) for x in inputs))
 
     correlate(TRIED)
-    passing, correlations = _timed(lambda: correlate(count))
+    passing, correlations = _timed(lambda: correlate(count), device)
     assignment, found = _timed(lambda: matching.match_activations(correlations))
     same = sum(int((theirs[name] == perm).sum()) for name, perm in found.items())
     return {
@@ -84,8 +84,9 @@ def assign(job: dict[str, Any], folder: Path, device: str) -> float:
     return _timed(lambda: matching.solve(score))[0]
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds of a call, and what it returns: something on the CPU."""
+def _timed(call: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
+    """Return the seconds of a call, and what it returns; ``device`` is where that is."""
     began = time.perf_counter()
     found = call()
+    work.synchronize(device)
     return time.perf_counter() - began, found

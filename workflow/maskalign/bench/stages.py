@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import scipy.stats
-import torch
 
 from maskalign.bench import growth, precision, starting, work
 from maskalign.bench.processes import REPEATS, result, spread, start
@@ -18,7 +17,6 @@ from maskalign.bench.processes import REPEATS, result, spread, start
 Row = dict[str, Any]
 WORKERS = (0, 1, 2)
 SEEDS = range(10)
-AT_ONCE = (1, 2, 4, 8)  # trainings that share a GPU
 SECONDS = 60  # that the textbook procedure matches for
 CHANNELS = 2048  # of the widest groups of ResNet50
 ACCURACY = work.job("ResNet20 x1", epochs=10)
@@ -37,7 +35,7 @@ def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
                     job = work.job(name, **options, meeting=meeting, jobs=jobs)
                     together = [start("ours", job, threads) for _ in range(jobs)]
                     speeds = [result(run) for run in together]
-                found.setdefault(setting, []).append(sum(speeds))
+                found.setdefault(setting, []).append(sum(s["images_s"] for s in speeds))
         textbook = {k: statistics.median(v) for k, v in found.items() if k.startswith("textbook")}
         best = max(textbook, key=textbook.get)
         for setting, values in found.items():
@@ -56,15 +54,9 @@ def settings(cores: int) -> dict[str, tuple[dict[str, Any], int, int]]:
     """Return how the study's loop is timed: of each setting the options, jobs, threads a job."""
     found = {}
     for kind in ("float32", "bfloat16"):
-        plain, compiled = ({"precision": kind, "compile": c} for c in (False, True))
-        if torch.cuda.is_available():
-            found[f"{kind}, 1 job"] = plain, 1, cores
-            for jobs in AT_ONCE:
-                setting = f"{kind}, compiled, {jobs} job{'s at once' if jobs > 1 else ''}"
-                found[setting] = compiled, jobs, max(1, cores // jobs)
-        else:
-            found[f"{kind}, {cores} jobs of 1 thread"] = plain, cores, 1
-            found[f"{kind}, 1 job of {cores} threads"] = plain, 1, cores
+        options = {"precision": kind}
+        found[f"{kind}, {cores} jobs of 1 thread"] = options, cores, 1
+        found[f"{kind}, 1 job of {cores} threads"] = options, 1, cores
     return found
 
 
@@ -97,17 +89,15 @@ def precisions(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
 
 def bounds(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
     """Floating-point rate of forward and backward passes beside that of dense products."""
-    gpu = torch.cuda.is_available()
     for name in _trained(networks):
         for kind in ("float32", "bfloat16"):
-            job = work.job(name, precision=kind, compile=gpu)
+            job = work.job(name, precision=kind)
             found = [result(start("bounds", job, 1)) for _ in range(REPEATS)]
             share = [100 * f["step"] / f["dense"] for f in found]
             million = found[0]["per_image"] / 1e6
             yield {
                 "network": name,
-                "setting": f"{kind}, {'compiled' if gpu else '1 thread'}; "
-                f"{million:.0f} MFLOP an image",
+                "setting": f"{kind}, 1 thread; {million:.0f} MFLOP an image",
                 "unit": "% of the dense rate",
                 **spread(share),
                 "baseline": f"{statistics.median(f['dense'] for f in found) / 1e9:.4g}",

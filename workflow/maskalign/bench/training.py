@@ -6,27 +6,34 @@ augmentation, every step, and evaluation as often as each does it.
 
 import contextlib
 import os
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from maskalign.bench import baseline, work
+from maskalign import devices
+from maskalign.bench import work
 from maskalign.checkpoint import load_tensors
 from maskalign.evaluation import evaluate
 from maskalign.training import Plan, train
 
 EPOCHS = 3  # the first warms up and is not counted
 PATIENCE = 600.0  # seconds that the jobs of a group wait for each other
-RATE = 0.01  # at which no network diverges, and ends, within them
+RATE = 0.01  # at which no network diverges
+ENDLESS = 100_000  # epochs: none of them is the last, which would evaluate
 
 
 def textbook(job: dict[str, Any], folder: Path, device: str) -> float:
     """Return the images a second of ``baseline.train`` with ``job["workers"]``."""
-    tensors, _ = load_tensors(work.prepare(folder, job["images"]))
-    loaders = baseline.loaders(tensors, work.SPEC, work.BATCH, job["workers"])
+    from maskalign.bench import baseline  # imports torchvision, which takes as long as torch
+
+    size = work.NETWORKS[job["network"]][2]
+    file = work.prepare(folder, job["images"], size, job.get("made_up", False))
+    loaders = baseline.loaders(load_tensors(file)[0], work.SPEC, work.BATCH, job["workers"])
     ends: list[float] = []
 
     def end(accuracy: float) -> None:
@@ -38,44 +45,116 @@ def textbook(job: dict[str, Any], folder: Path, device: str) -> float:
     return images * (EPOCHS - 1) / (ends[-1] - ends[0])
 
 
-def ours(job: dict[str, Any], folder: Path, device: str) -> float:
-    """Return the images a second of ``training.train`` in ``job["precision"]``.
+def ours(
+    job: dict[str, Any],
+    folder: Path,
+    device: str,
+    afterwards: Callable[[int], bool] | None = None,
+) -> dict[str, float]:
+    """Measure ``training.train`` on one network.
 
     The other ones of ``job["jobs"]`` that are timed at once meet this one in the folder
     ``job["meeting"]`` when they have warmed up.
+
+    Args:
+        job: ``network``, ``images`` and ``precision``; and if they are asked for, ``compile``,
+            ``graph``, ``tf32`` (a GPU's float32 with rounded inputs), ``any_order`` (sums in
+            cuDNN's own order), ``seconds`` (timed at least), ``jobs`` and ``meeting``.
+        folder: for the data.
+        device: where it trains.
+        afterwards: called after every step, numbered from 0, that follows what is timed, until it
+            returns False.
+
+    Returns:
+        ``images_s``, ``low`` and ``high``: images a second of the median, the slowest and the
+        fastest epoch, each with its share of an evaluation; ``train_images_s`` and
+        ``eval_images_s``: of training alone and of evaluation alone; ``step_ms``; ``start_s``: what
+        the first epoch took longer.
     """
-    data = work.data(folder, job["images"], device)
+    devices.exact()
+    if job.get("tf32"):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    if job.get("any_order"):
+        torch.backends.cudnn.deterministic = False
+    data = work.job_data(job, folder, device)
     model = work.build(job["network"]).to(device, memory_format=torch.channels_last)
-    ends: list[float] = []
-
-    def end(epoch: int, weights: dict[str, torch.Tensor]) -> None:
-        work.synchronize(device)
-        if epoch == 1:
-            _meet(Path(job["meeting"]), job["jobs"])
-        ends.append(time.perf_counter())
-        if epoch == EPOCHS:
-            raise _Done
-
-    # The last epoch of a run evaluates: it is not reached, and evaluation counts by its share.
+    watch = _Watch(job, device, afterwards)
     plan = Plan(
-        epochs=EPOCHS + 1,
+        epochs=ENDLESS,
         lr=RATE,
         seed=("bench",),
         batch_size=work.BATCH,
         precision=job["precision"],
-        compile=job["compile"],
-        evaluate_every=EPOCHS + 1,
+        compile=job.get("compile", False),
+        graph=job.get("graph", False),
+        evaluate_every=ENDLESS,
     )
     with tempfile.TemporaryDirectory() as state, contextlib.suppress(_Done):
-        train(model, data, plan, Path(state), "bench", work.mask(model), end, log=lambda line: None)
-    # ends: the start, then every epoch.
-    epoch = (ends[EPOCHS] - ends[1]) / (EPOCHS - 1)
+        mask = work.mask(model)
+        train(model, data, plan, Path(state), "bench", mask, watch.end, log=_quiet, progress=watch)
     for _ in range(2):  # the first warms up
         began = time.perf_counter()
         evaluate(model, data.test_batches())
         testing = time.perf_counter() - began
-    images = data.steps(work.BATCH) * work.BATCH
-    return images / (epoch + testing / work.EVALUATE_EVERY)
+    steps = data.steps(work.BATCH)
+    images = steps * work.BATCH
+    epochs = watch.epochs
+    median = statistics.median(epochs)
+
+    def speed(epoch: float) -> float:
+        return images / (epoch + testing / work.EVALUATE_EVERY)
+
+    return {
+        "images_s": speed(median),
+        "low": speed(max(epochs)),
+        "high": speed(min(epochs)),
+        "train_images_s": images / median,
+        "eval_images_s": len(data.test_labels) / testing,
+        "step_ms": 1000 * median / steps,
+        "start_s": watch.first - median,
+    }
+
+
+class _Watch:
+    """Times epochs, and ends the training when enough are timed; in the place of its progress."""
+
+    def __init__(self, job: dict[str, Any], device: str, afterwards: Callable[[int], bool] | None):
+        self.job, self.device, self.afterwards = job, device, afterwards
+        self.epochs: list[float] = []
+        self.first = 0.0
+        self._ends: list[float] = []
+        self._step: int | None = None
+
+    def end(self, epoch: int, weights: dict[str, torch.Tensor]) -> None:
+        """Take the time after ``epoch`` epochs."""
+        if self._step is not None:
+            return
+        work.synchronize(self.device)
+        now = time.perf_counter()
+        if epoch == 1:
+            self.first = now - self._ends[0]
+            if self.job.get("jobs", 1) > 1:
+                _meet(Path(self.job["meeting"]), self.job["jobs"])
+                now = time.perf_counter()
+        if epoch > 1:
+            self.epochs.append(now - self._ends[-1])
+        self._ends.append(now)
+        least = 1 if self.job.get("seconds") else EPOCHS - 1
+        if len(self.epochs) >= least and sum(self.epochs) >= self.job.get("seconds", 0):
+            if self.afterwards is None:
+                raise _Done
+            self._step = 0
+
+    def update(self, epoch: float, images: int, accuracy: float | None) -> None:
+        """Tell of every step after what is timed."""
+        if self._step is not None:
+            if not self.afterwards(self._step):
+                raise _Done
+            self._step += 1
+
+
+def _quiet(line: str) -> None:
+    pass
 
 
 def _meet(folder: Path, jobs: int) -> None:
@@ -93,6 +172,8 @@ def accuracy(job: dict[str, Any], folder: Path, device: str) -> float:
 
     ``job["procedure"]`` is ``textbook`` or ``ours``.
     """
+    from maskalign.bench import baseline
+
     rate, epochs, seed = 0.08, job["epochs"], job["seed"]
     model = work.build(job["network"], seed)
     if job["procedure"] == "textbook":
@@ -110,7 +191,7 @@ def accuracy(job: dict[str, Any], folder: Path, device: str) -> float:
     model = model.to(device, memory_format=torch.channels_last)
     mask = work.mask(model)
     with tempfile.TemporaryDirectory() as state:
-        history = train(model, data, plan, Path(state), "bench", mask, log=lambda line: None)
+        history = train(model, data, plan, Path(state), "bench", mask, log=_quiet)
     return history[-1]["test_accuracy"]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from maskalign import cost, models, pruning, sources
@@ -11,9 +12,11 @@ from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import ImageData, open_data
 
 BATCH = 128
+CLASSES = 10
 EVALUATE_EVERY = 10  # epochs, as in the paper's study
 SPEC = {"mean": [0.13] * 3, "std": [0.29] * 3, "crop_padding": 4, "flip": True}
 SPARSITY = 0.9  # of what is trained, as most of a study is
+TOY = "toy"  # what a test can afford
 # Name, architecture, width, pixels, training images of an epoch on a CPU.
 NETWORKS: dict[str, tuple[str, float, int, int]] = {
     "ResNet20 x1": ("resnet20", 1, 32, 1024),
@@ -21,45 +24,66 @@ NETWORKS: dict[str, tuple[str, float, int, int]] = {
     "ResNet20 x16": ("resnet20", 16, 32, 128),
     "VGG11 x1": ("vgg11", 1, 32, 512),
     "ResNet50 x1": ("resnet50", 1, 224, 64),
+    TOY: ("vgg11", 0.125, 8, 256),
 }
+OPTIONS = {TOY: {"plan": [64, "M", 128, "M"]}}
 MATCHED_ONLY = ["ResNet50 x1"]
 GPU_ONLY = ["ResNet20 x16"]
-GPU_TIMES = 20  # as many images in an epoch on a GPU
 
 
-def prepare(folder: Path, images: int, size: int = 32) -> Path:
+def prepare(folder: Path, images: int, size: int = 32, made_up: bool = False) -> Path:
     """Write a data set of ``images`` training and a quarter as many test images; return its file.
 
     The pictures are MNIST's, with the channels of CIFAR-10's; they repeat where there are fewer.
+    Where they are ``made_up``, which needs no package of images, each is a pattern of its class
+    under noise.
     """
     file = folder / f"images-{images}-{size}.safetensors"
     if not file.exists():
-        gray = folder / f"gray-{images}.safetensors"
-        spec = {"source": "mnist5k", "path": None, "image_size": size, "compose": 1}
         wanted = {"train": images, "test": images // 4}
-        spec |= {f"{part}_images": count for part, count in wanted.items()}
-        train, test = cost.images(spec)  # as many as there are
-        sources.prepare(spec | {"train_images": train, "test_images": test}, gray)
-        tensors, _ = load_tensors(gray)
-        for name, tensor in tensors.items():
-            part, what = name.split("_")
-            repeated = tensor[torch.arange(wanted[part]) % len(tensor)]
-            tensors[name] = repeated.expand(-1, 3, -1, -1) if what == "images" else repeated
-        save_tensors(file, tensors)
+        save_tensors(file, _patterns(wanted, size) if made_up else _digits(folder, wanted, size))
     return file
 
 
-def data(folder: Path, images: int, device: str, size: int = 32) -> ImageData:
+def _digits(folder: Path, wanted: dict[str, int], size: int) -> dict[str, torch.Tensor]:
+    gray = folder / f"gray-{wanted['train']}.safetensors"
+    spec = {"source": "mnist5k", "path": None, "image_size": size, "compose": 1}
+    spec |= {f"{part}_images": count for part, count in wanted.items()}
+    train, test = cost.images(spec)  # as many as there are
+    sources.prepare(spec | {"train_images": train, "test_images": test}, gray)
+    tensors, _ = load_tensors(gray)
+    for name, tensor in tensors.items():
+        part, what = name.split("_")
+        repeated = tensor[torch.arange(wanted[part]) % len(tensor)]
+        tensors[name] = repeated.expand(-1, 3, -1, -1) if what == "images" else repeated
+    return tensors
+
+
+def _patterns(wanted: dict[str, int], size: int) -> dict[str, torch.Tensor]:
+    draws = torch.Generator().manual_seed(0)
+    coarse = torch.rand(CLASSES, 3, 4, 4, generator=draws)
+    patterns = (128 * F.interpolate(coarse, size=size, mode="bilinear")).to(torch.uint8)
+    tensors = {}
+    for part, count in wanted.items():
+        labels = torch.arange(count) % CLASSES
+        noise = torch.randint(128, (count, 3, size, size), generator=draws, dtype=torch.uint8)
+        tensors |= {f"{part}_images": patterns[labels] + noise, f"{part}_labels": labels}
+    return tensors
+
+
+def data(
+    folder: Path, images: int, device: str, size: int = 32, made_up: bool = False
+) -> ImageData:
     """Return that data set as the study reads it."""
-    return open_data(prepare(folder, images, size), SPEC, device)
+    return open_data(prepare(folder, images, size, made_up), SPEC, device)
 
 
 def build(name: str, seed: int = 0, width: float | None = None) -> nn.Module:
     """Return a network of ``NETWORKS``, or that at another width, with the weights of ``seed``."""
     architecture, own, size, _ = NETWORKS[name]
     torch.manual_seed(seed)
-    task = {"classes": 10, "image_size": size, "in_channels": 3}
-    return models.build(architecture, **task, width=width or own)
+    task = {"classes": CLASSES, "image_size": size, "in_channels": 3}
+    return models.build(architecture, **task, width=width or own, **OPTIONS.get(name, {}))
 
 
 def mask(model: nn.Module) -> pruning.Mask:
@@ -70,8 +94,13 @@ def mask(model: nn.Module) -> pruning.Mask:
 
 def job(name: str, **more: Any) -> dict[str, Any]:
     """Return what a measuring process is told: the network and how it is trained or matched."""
-    images = NETWORKS[name][3] * (GPU_TIMES if torch.cuda.is_available() else 1)
-    return {"network": name, "images": images, **more}
+    return {"network": name, "images": NETWORKS[name][3], **more}
+
+
+def job_data(job: dict[str, Any], folder: Path, device: str) -> ImageData:
+    """Return the data set of a job, which may ask for ``made_up`` images."""
+    size = NETWORKS[job["network"]][2]
+    return data(folder, job["images"], device, size, job.get("made_up", False))
 
 
 def synchronize(device: str) -> None:

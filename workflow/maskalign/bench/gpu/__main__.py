@@ -1,0 +1,249 @@
+"""make bench-gpu: training, analyses and correctness on a GPU, within a budget of seconds.
+
+Every row is written as soon as it is measured: to a table and a page named after the device, and
+to the table of throughput from which the forecast counts GPU-hours. No network is needed, and no
+Snakemake.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER, THROUGHPUT = Path("results/benchmarks"), Path("config/throughput.csv")
+BUDGET = 480.0  # seconds
+LEAST = 15.0  # seconds in which no piece is begun
+ALSO = ("dense rate", "copy bandwidth", "training in sum")  # shown below the short table
+TOO_LATE = "the budget was spent"
+
+
+def main() -> int:
+    """Measure all pieces, or those that are named; 1 if one fails or a check does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m maskalign.bench.gpu", description=__doc__)
+    parser.add_argument("pieces", nargs="*", help="only these, such as 'ours ResNet20 x1'")
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write everything there")
+    parser.add_argument("--commit", help="what is measured, where the folder is no git checkout")
+    parser.add_argument("--toy", action="store_true", help="small sizes, also on a CPU; with --out")
+    parser.add_argument("--piece", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.piece:
+        _measure(options.piece, options.toy)
+        return 0
+    from maskalign.bench.gpu import plan
+
+    pieces = plan.TOY_PIECES if options.toy else plan.PIECES
+    names = [p.name for p in pieces]
+    if unknown := [p for p in options.pieces if p not in names]:
+        parser.error(f"unknown piece '{unknown[0]}', must be one of {', '.join(names)}")
+    if options.toy and not options.out:
+        parser.error("--toy needs --out: what it measures is no benchmark")
+    if options.budget < LEAST:
+        parser.error(f"--budget {options.budget:g} is not allowed, must be at least {LEAST:g}")
+    if not options.toy and not _has_gpu():
+        parser.error("torch can use no GPU here; --toy --out FOLDER runs small sizes on the CPU")
+    chosen = [p for p in pieces if not options.pieces or p.name in options.pieces]
+    return Run(options).all(chosen)
+
+
+class Run:
+    """One run of the benchmark: its budget, its table and what it has seen."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.deadline = time.monotonic() + options.budget
+        self.rows: list[dict[str, Any]] = []
+        self.missing: dict[str, str] = {}
+        self.file: Path | None = None
+        self.throughput = options.out / "throughput.csv" if options.out else THROUGHPUT
+
+    def all(self, pieces: list[Any]) -> int:
+        """Measure the pieces in their order; return the exit code."""
+        from maskalign.bench.gpu import table
+
+        for piece in pieces:
+            left = self.deadline - time.monotonic()
+            why = TOO_LATE
+            if left >= LEAST:
+                why = self._run(piece, min(piece.seconds, left))
+            if why:
+                self.missing[piece.name] = why
+                print(f"{piece.name}: not measured ({why})", flush=True)
+        if self.file:
+            self._write()
+            self._add_throughput()
+        mine = [r for r in self.rows if r["began"] == self.began]
+        wrong = [r for r in mine if r["unit"] == "holds" and float(r["value"]) != 1]
+        print("", *table.short(mine + table.derive(mine)), sep="\n")
+        for r in mine:
+            if r["measure"] in ALSO:
+                print(f"{r['network']} {r['setting']}: {r['value']} {r['unit']}".strip())
+        for r in wrong:
+            print(f"FAILED: {r['setting']} ({r['note']})")
+        for name, why in self.missing.items():
+            print(f"not measured: {name} ({why})")
+        if self.file:
+            print(f"written: {self.file}, {self.file.with_suffix('.md')}, {self.throughput}")
+        failed = [why for why in self.missing.values() if why != TOO_LATE]
+        return int(bool(wrong or failed or not mine))
+
+    def _run(self, piece: Any, seconds: float) -> str:
+        """Measure a piece in a process; return why it did not end well, else nothing."""
+        began = time.monotonic()
+        rows = 0
+        with tempfile.TemporaryFile("w+") as errors:
+            for row in _rows(piece.name, self.options.toy, seconds, errors):
+                if "about" in row:
+                    self._meet(row["about"])
+                elif "ended" in row:
+                    return self._why(row["ended"], piece.seconds, errors)
+                else:
+                    self._add(piece, row)
+                    rows += 1
+        print(f"{piece.name}: done in {time.monotonic() - began:.0f} s", flush=True)
+        return "" if rows else "it has no row"
+
+    def _why(self, code: int | None, seconds: float, errors: Any) -> str:
+        """Return why a piece's process ended: its last line, or that its time was over."""
+        if code is None:
+            late = time.monotonic() >= self.deadline
+            return TOO_LATE if late else f"it took more than {seconds:.0f} s"
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+        return said[-1] if said else f"exit code {code}"
+
+    def _meet(self, about: dict[str, Any]) -> None:
+        """Learn where and with what this runs; read what was measured there before."""
+        from maskalign.bench.gpu import table
+
+        commit = self.options.commit or (about["commit"] or "")[:12]
+        self.about = about | {"commit": commit, "began": self.began}
+        if self.file is None:
+            name = re.sub(r"\W+", "-", about["device"]).strip("-").lower()
+            folder = self.options.out or FOLDER
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = folder / f"{name}.csv"
+            self.rows = table.read(self.file)
+            if self.options.out and not self.options.toy and THROUGHPUT.exists():
+                self.throughput.write_bytes(THROUGHPUT.read_bytes())
+
+    def _add(self, piece: Any, row: dict[str, Any]) -> None:
+        from maskalign.bench.gpu import table
+
+        row = self.about | {"piece": piece.name, "network": piece.network} | row
+        self.rows = table.add(self.rows, row)
+        self._write()
+        where = f"{piece.name}: {row['setting']}" if row["setting"] else piece.name
+        print(f"{where}: {row['measure']} {row['value']} {row['unit']}".strip(), flush=True)
+
+    def _write(self) -> None:
+        from maskalign.bench.gpu import table
+
+        table.write(self.file, self.rows, self.missing)
+
+    def _add_throughput(self) -> None:
+        from maskalign.bench.gpu import table
+
+        mine = [r for r in self.rows if r["began"] == self.began]
+        table.add_throughput(self.throughput, mine)
+
+
+def _rows(name: str, toy: bool, seconds: float, errors: Any) -> Iterator[dict[str, Any]]:
+    """Yield what a piece's process prints; if it fails or is too slow, its exit code or None."""
+    command = [sys.executable, "-m", "maskalign.bench.gpu", "--piece", name]
+    process = subprocess.Popen(
+        [*command, *(["--toy"] if toy else [])],
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        process_group=0,  # so that all of its processes end with it
+    )
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        for line in process.stdout:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # cut off, or a library's own word
+                print(line, end="", file=sys.stderr)
+        code = process.wait()
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if late.is_set() or code:
+        yield {"ended": None if late.is_set() else code}
+
+
+def _measure(name: str, toy: bool) -> None:
+    """Measure a piece in this process and print its rows."""
+    from maskalign.bench.gpu import plan
+
+    pieces = plan.TOY_PIECES if toy else plan.PIECES
+    piece = next(p for p in pieces if p.name == name)
+    if piece.kind != "textbook":
+        from maskalign import process
+
+        process.settle()
+    import torch
+
+    from maskalign.bench.gpu import pieces as measurements
+    from maskalign.results import provenance
+    from maskalign.throughput import device_name
+
+    cuda = torch.cuda.is_available()
+    about = provenance()
+    facts = {
+        "device": device_name(),
+        "driver": _driver() if cuda else "",
+        "torch": about["torch"],
+        "cuda": torch.version.cuda or "",
+        "python": about["python"],
+        "commit": about["commit"],
+        "threads": about["threads"],
+    }
+    print(json.dumps({"about": facts}), flush=True)
+    sizes = plan.TOY if toy else plan.FULL
+    with tempfile.TemporaryDirectory() as folder:
+        measure = measurements.KINDS[piece.kind]
+        device = "cuda" if cuda else "cpu"
+        for row in measure(piece.network, sizes, Path(folder), device):
+            peak = {"memory_mib": provenance()["peak_memory_mib"]}
+            print(json.dumps(row | peak), flush=True)
+
+
+def _has_gpu() -> bool:
+    """Return whether torch can use a GPU, asked in another process: asking takes memory on it."""
+    asking = "import torch, sys; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", asking], check=False).returncode == 0
+
+
+def _driver() -> str:
+    """Return the version of NVIDIA's driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.split("\n")[0].strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

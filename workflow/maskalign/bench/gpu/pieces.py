@@ -1,0 +1,344 @@
+"""The pieces of the benchmark: each measures in its own process and yields rows as it has them.
+
+A row is the ``setting``, the ``measure``, its ``unit`` and ``value``, where there are several
+readings the ``low`` and the ``high`` one and how many they are (``repeats``), and a ``note``.
+"""
+
+import contextlib
+import gc
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from maskalign import devices, models
+from maskalign.bench import processes, starting, work
+from maskalign.bench.gpu.plan import SETTINGS, Sizes
+from maskalign.step import GraphedStep, Step
+
+Row = dict[str, Any]
+PROFILED = (4, 12)  # steps after the timed ones: from and to
+BLOCKS = 5  # readings of what is called many times
+
+
+def row(setting: str, measure: str, unit: str, values: float | list[float], note: str = "") -> Row:
+    """Return the median of readings as a row."""
+    values = values if isinstance(values, list) else [values]
+    found = {"setting": setting, "measure": measure, "unit": unit, "note": note}
+    found["repeats"] = len(values)
+    numbers = {"value": statistics.median(values), "low": min(values), "high": max(values)}
+    return found | {k: f"{v:.5g}" for k, v in numbers.items()}
+
+
+# -- the two ceilings ------------------------------------------------------------------------------
+
+
+def ceilings(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Dense matrix products and a copy: what this card can do at most."""
+    side = sizes.side
+    for name, dtype, tf32 in (
+        ("bfloat16", torch.bfloat16, False),
+        ("float32", torch.float32, False),
+        ("TF32", torch.float32, True),
+    ):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        out = torch.empty(side, side, device=device, dtype=dtype)
+        spent = _seconds(lambda x=a, y=b, z=out: torch.mm(x, y, out=z), device, sizes.block)
+        rates = [2 * side**3 / s / 1e12 for s in spent]
+        yield row(f"{name}, {side} x {side}", "dense rate", "TFLOP/s", rates)
+    source = torch.empty(sizes.copied // 4, device=device).normal_()
+    target = torch.empty_like(source)
+    spent = _seconds(lambda: target.copy_(source), device, sizes.block)
+    rates = [2 * sizes.copied / s / 1e12 for s in spent]
+    yield row("bytes read and written", "copy bandwidth", "TB/s", rates)
+
+
+def _seconds(call: Callable[[], Any], device: str, block: float) -> list[float]:
+    """Return the seconds of a call, the mean of many in each of several blocks."""
+    call()
+    work.synchronize(device)
+    began = time.perf_counter()
+    call()
+    work.synchronize(device)
+    calls = max(1, round(block / (time.perf_counter() - began)))
+    found = []
+    for _ in range(BLOCKS):
+        began = time.perf_counter()
+        for _ in range(calls):
+            call()
+        work.synchronize(device)
+        found.append((time.perf_counter() - began) / calls)
+    return found
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def textbook(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Images a second of the textbook procedure, with torch's own flags."""
+    from maskalign.bench import training
+
+    for workers in sizes.workers:
+        job = {"network": network, "images": sizes.images[network], "made_up": True}
+        speed = training.textbook(job | {"workers": workers}, folder, device)
+        yield row(f"textbook, {workers} workers", "training", "images/s", speed)
+
+
+def ours(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Images a second of the study's loop in all settings, and where a step's time goes."""
+    yield row("", "operations", "MFLOP/image", _operations(network, device) / 1e6)
+    for setting in sizes.settings:
+        yield from _trained(network, setting, sizes, folder, device)
+
+
+def _trained(network: str, setting: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    from torch._dynamo.utils import counters
+
+    from maskalign.bench import training
+
+    torch.compiler.reset()
+    counters.clear()
+    gc.collect()
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    job = {"network": network, "images": sizes.images[network], "made_up": True}
+    job |= {"seconds": sizes.seconds} | SETTINGS[setting]
+    profile = _Profile()
+    found = training.ours(job, folder, device, profile.step)
+    speed = row(setting, "training", "images/s", found["images_s"])
+    yield speed | {k: f"{found[k]:.5g}" for k in ("low", "high")}
+    yield row(setting, "training alone", "images/s", found["train_images_s"])
+    yield row(setting, "evaluation", "images/s", found["eval_images_s"])
+    yield row(setting, "step", "ms", found["step_ms"])
+    yield row(setting, "first epoch's extra time", "s", found["start_s"])
+    if cuda:
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        yield row(setting, "device memory", "MiB", peak)
+    yield from (row(setting, *measured) for measured in profile.counts())
+    if job.get("compile"):
+        skipped = counters["inductor"]["cudagraph_skips"]
+        breaks = sum(counters["graph_break"].values())
+        yield row(setting, "compiled graphs", "", counters["stats"]["unique_graphs"])
+        yield row(setting, "graph breaks", "", breaks)
+        yield row(setting, "skipped CUDA graphs", "", skipped)
+
+
+class _Profile:
+    """Counts the kernels of some steps, and the launches of CUDA graphs, by torch's profiler."""
+
+    def __init__(self):
+        self._steps = PROFILED[1] - PROFILED[0]
+        self._profiler: Any = None
+
+    def step(self, number: int) -> bool:
+        """Take note of a step; whether more are wanted."""
+        first, last = PROFILED
+        if number == first:
+            cuda = torch.profiler.ProfilerActivity.CUDA if torch.cuda.is_available() else None
+            kinds = [k for k in (torch.profiler.ProfilerActivity.CPU, cuda) if k]
+            self._profiler = torch.profiler.profile(activities=kinds)
+            self._profiler.__enter__()
+        if number == last:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self._profiler.__exit__(None, None, None)
+        return number < last
+
+    def counts(self) -> Iterator[tuple[str, str, float]]:
+        """Yield (measure, unit, value) per step, of the device where there is one."""
+        kernels = launches = graphs = calls = 0
+        busy = 0.0
+        for event in self._profiler.events():
+            if event.device_type == torch.autograd.DeviceType.CUDA:
+                if not getattr(event, "is_user_annotation", False):
+                    kernels += 1
+                    busy += event.time_range.elapsed_us()
+            else:
+                launches += event.name in ("cudaLaunchKernel", "cuLaunchKernel")
+                launches += event.name in ("cudaLaunchKernelExC", "cuLaunchKernelEx")
+                graphs += event.name == "cudaGraphLaunch"
+                calls += event.name.startswith("aten::")
+        if torch.cuda.is_available():
+            yield "kernels and copies", "per step", kernels / self._steps
+            yield "kernel launches", "per step", launches / self._steps
+            yield "graph launches", "per step", graphs / self._steps
+            yield "device busy", "ms per step", busy / 1000 / self._steps
+        else:
+            yield "operations called", "per step", calls / self._steps
+
+
+def _operations(network: str, device: str) -> float:
+    """Return the floating-point operations of an image, forward and backward."""
+    size = work.NETWORKS[network][2]
+    model = work.build(network).to(device).train()
+    x = torch.randn(8, 3, size, size, device=device)
+    with FlopCounterMode(display=False) as counter:
+        model(x).sum().backward()
+    return counter.get_total_flops() / len(x)
+
+
+# -- several trainings -----------------------------------------------------------------------------
+
+
+def at_once(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Images a second in sum of several trainings that share the device."""
+    for jobs in sizes.at_once:
+        yield _together(network, sizes, jobs, "")
+
+
+def mps(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Return the same through NVIDIA's multi-process service, in its default mode."""
+    with _service(folder):
+        for jobs in (n for n in sizes.at_once if n > 1):
+            yield _together(network, sizes, jobs, ", MPS")
+
+
+def _together(network: str, sizes: Sizes, jobs: int, how: str) -> Row:
+    with tempfile.TemporaryDirectory() as meeting:
+        job = {"network": network, "images": sizes.images[network], "made_up": True}
+        job |= {"seconds": sizes.seconds, "jobs": jobs, "meeting": meeting}
+        job |= SETTINGS["bfloat16, graph"]
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        started = [processes.start("ours", job, threads) for _ in range(jobs)]
+        speeds = [processes.result(run)["images_s"] for run in started]
+    name = f"bfloat16, graph, {jobs} at once{how}"
+    return row(name, "training in sum", "images/s", sum(speeds))
+
+
+@contextlib.contextmanager
+def _service(folder: Path) -> Iterator[None]:
+    """Run the multi-process service; nothing of the card's settings is touched."""
+    command = "nvidia-cuda-mps-control"
+    if not shutil.which(command):
+        raise RuntimeError(f"{command} is not installed")
+    places = {"CUDA_MPS_PIPE_DIRECTORY": "pipe", "CUDA_MPS_LOG_DIRECTORY": "log"}
+    for variable, name in places.items():
+        (folder / name).mkdir()
+        os.environ[variable] = str(folder / name)
+    subprocess.run([command, "-d"], check=True, timeout=20, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        quit_it = {"input": "quit\n", "text": True, "timeout": 20}
+        subprocess.run([command], check=False, stdout=subprocess.DEVNULL, **quit_it)
+
+
+# -- the rest --------------------------------------------------------------------------------------
+
+
+def start(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Seconds of a job before its training runs: of its process, and of what a GPU adds."""
+    job = "a training job without its training"
+    yield row(job, "start", "s", starting.measure({"what": job}, folder, device))
+    spent = [time.perf_counter()]
+
+    def lap() -> float:
+        work.synchronize(device)
+        spent.append(time.perf_counter())
+        return spent[-1] - spent[-2]
+
+    torch.zeros(1, device=device)
+    yield row("CUDA context", "start", "s", lap())
+    name = next(iter(sizes.images))
+    model = work.build(name).to(device, memory_format=torch.channels_last)
+    size = work.NETWORKS[name][2]
+    x = torch.randn(work.BATCH, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    y = torch.arange(work.BATCH, device=device) % work.CLASSES
+    take = GraphedStep(_step(model, bfloat16=True), torch.device(device))
+    for what, times in (("first step", 1), ("two more steps", 2), ("recording", 1)):
+        for _ in range(times):
+            take(x, y, 0.01)
+        yield row(f"{what} of {name}, bfloat16", "start", "s", lap())
+
+
+def _step(model: torch.nn.Module, bfloat16: bool) -> Step:
+    weights = list(model.parameters())
+    momentum = [torch.zeros_like(w) for w in weights]
+    total = torch.zeros((), dtype=torch.float64, device=weights[0].device)
+    return Step(model, weights, momentum, [], [], total, 0.9, 5e-4, bfloat16)
+
+
+def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Matching and one line: seconds, and times the textbook's passes or the forward passes."""
+    from maskalign.bench import connectivity, matching
+
+    devices.exact()
+    job = {"network": network, "images": sizes.images[network], "made_up": True}
+    found = matching.compare(job | {"seconds": sizes.matched}, folder, device)
+    note = f"{found['groups']} groups, {found['images']} images"
+    yield row("matching", "all groups in one pass", "s", found["ours"], note)
+    yield row("matching", "assignment alone", "s", found["assignment"])
+    yield row("matching", "textbook, a pass a group", "s", found["textbook"], note)
+    yield row("matching", "channels alike", "%", 100 * found["alike"])
+    asked = {"points": sizes.points, "grid": 1, "analyses": ["line"]}
+    line = connectivity.compare(job | asked, folder, device)["line"]
+    note = f"{sizes.points} points, {job['images']} images"
+    yield row("line", "errors with batch-norm reset", "s", line["ours"], note)
+    yield row("line", "forward passes alone", "s", line["forward"])
+
+
+def resnet50(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """One training step of ResNet50, plain and as a graph."""
+    devices.exact()
+    build = {"classes": 1000, "image_size": sizes.pixels, "in_channels": 3, "width": 1}
+    model = models.build("resnet50", **build)
+    model = model.to(device, memory_format=torch.channels_last).train()
+    shape = sizes.batch, 3, sizes.pixels, sizes.pixels
+    x = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
+    y = torch.randint(1000, (sizes.batch,), device=device)
+    with FlopCounterMode(display=False) as counter:
+        model(x[:2]).sum().backward()
+    model.zero_grad()
+    yield row("", "operations", "MFLOP/image", counter.get_total_flops() / 2e6)
+    plain = _step(model, bfloat16=True)
+    graphed = GraphedStep(plain, torch.device(device))
+    for setting, take in (("bfloat16", plain), ("bfloat16, graph", graphed)):
+        for _ in range(4):  # a graph is recorded at the fourth
+            take(x, y, 0.01)
+        spent = _seconds(lambda take=take: take(x, y, 0.01), device, sizes.block)
+        note = f"batch {sizes.batch}, {sizes.pixels} pixels"
+        yield row(setting, "step", "ms", [1000 * s for s in spent], note)
+        yield row(setting, "training alone", "images/s", [sizes.batch / s for s in spent])
+    if torch.device(device).type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        yield row("bfloat16, graph", "device memory", "MiB", peak)
+
+
+def correctness(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    """Every check: 1 where it holds, 0 where it does not, and what it found."""
+    from maskalign.bench.gpu import checks
+
+    devices.exact()
+    for name, check in checks.CHECKS.items():
+        if name in sizes.without:
+            continue
+        (folder / name.replace(" ", "-")).mkdir()
+        try:
+            found, good = check(device, folder / name.replace(" ", "-")), 1
+        except Exception as error:
+            found, good = " ".join(f"{type(error).__name__}: {error}".split()), 0
+        yield row(name, "check", "holds", good, found)
+
+
+KINDS: dict[str, Callable[[str, Sizes, Path, str], Iterator[Row]]] = {
+    "ceilings": ceilings,
+    "ours": ours,
+    "textbook": textbook,
+    "checks": correctness,
+    "at once": at_once,
+    "mps": mps,
+    "start": start,
+    "analyses": analyses,
+    "ResNet50": resnet50,
+}

@@ -1,12 +1,14 @@
-# make demo · make watch · make report · make test · make test-browser · make test-faults · make test-slurm · make check ·
-# make gallery · make bench · make reference · make lock: each sets up what it needs.
+# make demo · make watch · make report · make test · make test-browser · make test-faults · make test-slurm ·
+# make test-gpu · make check · make gallery · make bench · make bench-gpu · make reference · make lock:
+# each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
 
-.PHONY: demo watch report test test-browser test-faults test-slurm check bench gallery reference lock
+.PHONY: demo watch report test test-browser test-faults test-slurm test-gpu check bench bench-gpu gallery \
+	reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
@@ -37,15 +39,24 @@ test-slurm: $(READY)
 test-faults: $(READY)
 	$(BIN)/pytest tests/faults
 
+# Whether a GPU computes what the CPU does, where there is one; and everywhere the benchmark of one, at toy size.
+test-gpu: $(READY)
+	$(BIN)/pytest tests/gpu
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
-# Speed beside the textbook procedure, on this device: results/benchmarks. Nothing else should run.
+# Speed of the CPU beside the textbook procedure: results/benchmarks. Nothing else should run.
 bench: $(READY)
 	$(BIN)/python -m maskalign.bench
+
+# The same and more of a GPU, in BUDGET seconds: results/benchmarks and config/throughput.csv.
+BUDGET ?= 480
+bench-gpu: $(READY)
+	$(BIN)/python -m maskalign.bench.gpu --budget $(BUDGET)
 
 # The figures and tables that the README shows; make gallery STUDY=config/fashion.yaml for the other ones.
 gallery: $(READY)

@@ -20,7 +20,7 @@ from maskalign.study import read
     ("kind", "more"),
     [
         ("textbook", {"workers": 0}),
-        ("ours", {"precision": "float32", "compile": False, "jobs": 1}),
+        ("ours", {"precision": "float32", "seconds": 0.1, "made_up": True}),
         ("matching", {"seconds": 2}),
         ("connectivity", {"points": 2, "grid": 1}),
     ],
@@ -43,6 +43,11 @@ def test_a_measurement(kind, more, tmp_path):
         assert 0 < found["assignment"] < found["ours"]
         assert found["images"] > 0
         assert found["textbook"] > 0
+    elif kind == "ours":
+        assert 10 < found["low"] <= found["images_s"] <= found["high"]
+        assert found["images_s"] < found["train_images_s"]
+        assert found["step_ms"] == pytest.approx(1000 * work.BATCH / found["train_images_s"])
+        assert found["eval_images_s"] > found["train_images_s"]
     else:
         assert found > 10
 
@@ -64,7 +69,7 @@ def test_seconds(kind, job, monkeypatch):
 
 def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
     """The second one starts when the first one has warmed up, and waits."""
-    options = {"precision": "float32", "compile": False, "images": 256}
+    options = {"precision": "float32", "images": 256}
     job = work.job("ResNet20 x1", meeting=str(tmp_path), jobs=2) | options
     first = processes.start("ours", job, 1)
     while not list(tmp_path.iterdir()):
@@ -73,21 +78,26 @@ def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         first.wait(3)
     second = processes.start("ours", job, 1)
-    assert processes.result(first) > 10
-    assert processes.result(second) > 10
+    assert processes.result(first)["images_s"] > 10
+    assert processes.result(second)["images_s"] > 10
 
 
-@pytest.mark.parametrize("gpu", [False, True])
-def test_settings_are_those_of_the_device(monkeypatch, gpu):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    found = stages.settings(16)
-    asked = {(o["precision"], o["compile"], n, t) for o, n, t in found.values()}
-    kinds = ("float32", "bfloat16")
-    if gpu:
-        plain = {(kind, False, 1, 16) for kind in kinds}
-        assert asked == plain | {(k, True, n, 16 // n) for k in kinds for n in (1, 2, 4, 8)}
-    else:
-        assert asked == {(k, False, n, 16 // n) for k in kinds for n in (1, 16)}
+def test_a_gpu_is_measured_by_another_command(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert "this measures a CPU: make bench-gpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made_up", [False, True])
+def test_images_of_a_class_are_alike(tmp_path, made_up):
+    tensors, _ = load_tensors(work.prepare(tmp_path, 400, size=8, made_up=made_up))
+    images, labels = tensors["train_images"].float().flatten(1), tensors["train_labels"]
+    assert tensors["test_images"].shape == (100, 3, 8, 8)
+    means = torch.stack([images[labels == c].mean(0) for c in range(work.CLASSES)])
+    nearest = torch.cdist(images, means).argmin(1)
+    assert (nearest == labels).float().mean() > 0.5
 
 
 def test_more_images_than_there_are_repeat(tmp_path):
@@ -149,7 +159,7 @@ def test_the_study_of_both_precisions_differs_in_nothing_else():
 
 
 def test_operations_are_those_of_the_arithmetic():
-    job = work.job("ResNet20 x1", precision="float32", compile=False)
+    job = work.job("ResNet20 x1", precision="float32")
     found = processes.measure("bounds", job)
     assert found["step"] > 0 < found["dense"]
     # 43.1 million multiplications and additions forward, and twice as many backward but for the

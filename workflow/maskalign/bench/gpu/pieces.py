@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,20 @@ def textbook(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
 
 
 def ours(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Images a second of the study's loop in all settings, and where a step's time goes."""
+    """Images a second of the study's loop in all settings, and where a step's time goes.
+
+    A setting that fails does not keep the others from being measured; RuntimeError at the end.
+    """
     yield row("", "operations", "MFLOP/image", _operations(network, device) / 1e6)
+    failed = []
     for setting in sizes.settings:
-        yield from _trained(network, setting, sizes, folder, device)
+        try:
+            yield from _trained(network, setting, sizes, folder, device)
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{setting}: {type(error).__name__}: {' '.join(str(error).split())}")
+    if failed:
+        raise RuntimeError("; ".join(failed))
 
 
 def _trained(network: str, setting: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
@@ -288,11 +299,12 @@ def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
     yield row("line", "forward passes alone", "s", line["forward"])
 
 
-def resnet50(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+def one_step(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
     """One training step of ResNet50, plain and as a graph."""
     devices.exact()
-    build = {"classes": 1000, "image_size": sizes.pixels, "in_channels": 3, "width": 1}
-    model = models.build("resnet50", **build)
+    architecture, width, _, _ = work.NETWORKS[network]
+    build = {"classes": 1000, "image_size": sizes.pixels, "in_channels": 3, "width": width}
+    model = models.build(architecture, **build)
     model = model.to(device, memory_format=torch.channels_last).train()
     shape = sizes.batch, 3, sizes.pixels, sizes.pixels
     x = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
@@ -340,5 +352,5 @@ KINDS: dict[str, Callable[[str, Sizes, Path, str], Iterator[Row]]] = {
     "mps": mps,
     "start": start,
     "analyses": analyses,
-    "ResNet50": resnet50,
+    "step": one_step,
 }

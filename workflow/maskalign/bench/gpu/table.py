@@ -106,8 +106,9 @@ def page(rows: list[Row], missing: dict[str, str]) -> str:
     ]
     lines += ["", *short(rows), "", "| piece | setting | measure | median | range | note |"]
     lines += ["|---|---|---|---:|---:|---|"]
+    trained = {r["network"] for r in rows if r["measure"] == "training"}
     for r in rows:
-        if r["piece"] == DERIVED or (r["measure"] in SHOWN and r["piece"].startswith("ours")):
+        if r["measure"] in SHOWN and r["network"] in trained:
             continue
         spread = f"{r['low']} to {r['high']}" if int(r["repeats"]) > 1 else ""
         value = f"{r['value']} {r['unit']}".strip()
@@ -138,7 +139,7 @@ def add_throughput(file: Path, rows: list[Row]) -> None:
     for r in rows:
         options = SETTINGS.get(r["setting"], {})
         wanted = not {"tf32", "any_order"} & set(options) and r["measure"] == "training alone"
-        if not wanted or r["network"] not in work.NETWORKS:
+        if not (wanted and r["piece"].startswith("ours")):
             continue
         same = {
             s["measure"]: s["value"]

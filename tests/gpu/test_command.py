@@ -186,6 +186,20 @@ def test_no_piece_begins_when_the_budget_is_spent(run, capsys, monkeypatch):
     assert "ours ResNet20 x4: not measured (the budget was spent)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("budget", "code", "says"),
+    [("15", 0, "the budget was spent"), ("60", 1, "it took more than 20 s")],
+)
+def test_a_piece_that_is_cut_off_by_the_budget_has_not_failed(
+    run, capsys, monkeypatch, budget, code, says
+):
+    clock = iter([0.0, 0.0, 0.0, 16.0])
+    monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
+    lines = [{"about": ABOUT}, reading(5.0), {"ended": None}]
+    assert run({"ResNet20 x1": lines}, "--budget", budget, seconds=20) == code
+    assert f"not measured: ours ResNet20 x1 ({says})" in capsys.readouterr().out
+
+
 def test_a_piece_takes_no_longer_than_it_may():
     with tempfile.TemporaryFile("w+") as errors:
         assert list(command._rows("ours toy", True, 0.3, errors)) == [{"ended": None}]
@@ -203,6 +217,7 @@ def test_a_later_reading_takes_an_earlier_ones_place(run, tmp_path):
     run({"ResNet20 x1": first})
     run({"ResNet20 x1": [{"about": ABOUT}, reading(200.0)]}, "--commit", "later")
     rows = {r["setting"]: r for r in rows_of(tmp_path)}
+    assert len(rows) == len(rows_of(tmp_path))
     assert {k: (r["value"], r["commit"]) for k, r in rows.items()} == {
         "float32": ("200", "later"),
         "bfloat16": ("9", "0123456789ab"),
@@ -210,12 +225,15 @@ def test_a_later_reading_takes_an_earlier_ones_place(run, tmp_path):
 
 
 def test_readings_of_two_runs_are_not_compared():
-    book = table.add([], about(reading(10.0, "textbook, 0 workers"), "textbook", "2026-01-01"))
+    books = [
+        about(reading(speed, f"textbook, {workers} workers"), "textbook", "2026-01-01")
+        for workers, speed in ((0, 10.0), (4, 5.0))
+    ]
     ours = about(reading(80.0), "ours", "2026-01-01")
     later = about(reading(80.0), "ours", "2026-02-02")
-    (found,) = table.derive([*book, ours])
+    (found,) = table.derive([*books, ours])
     assert (found["measure"], found["value"]) == ("times the textbook", "8")
-    assert table.derive([*book, later]) == []
+    assert table.derive([*books, later]) == []
 
 
 def about(row, kind, began):
@@ -226,8 +244,11 @@ def about(row, kind, began):
 def test_settings_that_no_recipe_can_ask_for_are_no_throughput(tmp_path):
     rows = [
         about(reading(speed, setting, measure), "ours", "now")
-        for setting in plan.SETTINGS
-        for measure, speed in (("training alone", 50.0), ("evaluation", 70.0))
+        for setting, options in plan.SETTINGS.items()
+        for measure, speed in (
+            ("training alone", 99.0 if {"tf32", "any_order"} & set(options) else 50.0),
+            ("evaluation", 70.0),
+        )
     ]
     table.add_throughput(tmp_path / "throughput.csv", rows)
     found = cost.Throughput([tmp_path / "throughput.csv"]).rows.values()
@@ -235,6 +256,7 @@ def test_settings_that_no_recipe_can_ask_for_are_no_throughput(tmp_path):
     assert len(found) == len(asked) == 6
     assert ("float32", "False", "False") in asked
     assert {r["device"] for r in found} == {"Some GPU 80GB"}
+    assert {r["train_images_s"] for r in found} == {"50"}
 
 
 def test_another_table_is_not_overwritten(run, tmp_path):

@@ -103,6 +103,10 @@ def batches_again(monkeypatch):
     monkeypatch.setattr(training, "_resume", again)
 
 
+def nothing_to_go_on_from(monkeypatch):
+    monkeypatch.setattr(training, "_resume", lambda *args: training.Position())
+
+
 def another_rate_in_this_process(monkeypatch):
     monkeypatch.setattr(checks, "PLAN", dataclasses.replace(checks.PLAN, lr=0.03))
 
@@ -119,6 +123,7 @@ def another_rate_in_this_process(monkeypatch):
         ("a planted permutation", no_matching, "the planted permutation is not found"),
         ("resumed to the same bits", momentum_not_kept, "tensors differ"),
         ("resumed to the same bits", batches_again, "differ"),
+        ("resumed to the same bits", nothing_to_go_on_from, "it began anew"),
         ("killed, to the same bits", momentum_not_kept, "tensors differ"),
         ("a group of one process", another_rate_in_this_process, "without a group"),
     ],

@@ -5,11 +5,12 @@ CPU in the ordinary tests, which also see each of them fail.
 """
 
 import contextlib
+import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from maskalign import distributed, graph, matching, models, pruning, symmetry, training
 from maskalign.bench import work
-from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
+from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import ImageData, open_data
 from maskalign.training import Plan, train
 
@@ -40,7 +41,7 @@ BFLOAT16 = (4e-5, 5e-4)
 ALIKE = 5e-3  # after 16 steps; between float32 on one and on two threads it is 1.5e-4
 HALF = 0.01  # by which the training loss of bfloat16 may differ from that of float64, relatively
 KILLED_AFTER = 6  # steps, at least
-PATIENCE = 120.0  # seconds until a process that is to be killed has come so far
+PATIENCE = 120.0  # seconds in which a process that is to be killed has come so far
 
 
 def images(folder: Path, device: str, count: int = IMAGES) -> ImageData:
@@ -72,11 +73,23 @@ def trained(
     device: str, folder: Path, name: str, count: int = IMAGES, **options: Any
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Return the weights, on the CPU, and the history of a short sparse training on a device."""
+    return _trained(device, folder, name, count, _quiet, options)
+
+
+def _trained(device: str, folder: Path, name: str, count: int, log, options: dict[str, Any]):
     model = network(device)
     plan = replace(PLAN, **options)
     data, mask = images(folder, device, count), mask_of(model)
-    history = train(model, data, plan, folder / name, "check", mask, log=_quiet)
+    history = train(model, data, plan, folder / name, "check", mask, log=log)
     return {k: v.detach().cpu() for k, v in model.state_dict().items()}, history
+
+
+def _gone_on(device: str, folder: Path, name: str, options: dict[str, Any]):
+    """Return what ``trained`` does of a run that goes on from a checkpoint."""
+    said: list[str] = []
+    found = _trained(device, folder, name, IMAGES, said.append, options)
+    assert any(line.startswith("going on from") for line in said), f"{name}: it began anew"
+    return found
 
 
 class _Doubled(nn.Module):
@@ -208,9 +221,7 @@ def resumed(device: str, folder: Path) -> str:
             straight, history = trained(device, folder, f"straight {name}", **options)
             with _checkpoints_at_every_step(), contextlib.suppress(_Interrupted):
                 _interrupted(device, folder, f"resumed {name}", **options)
-            epoch = read_metadata(folder / f"resumed {name}" / "resume.safetensors")["epoch"]
-            assert int(epoch) < PLAN.epochs, f"{name}: was not interrupted"
-            weights, again = trained(device, folder, f"resumed {name}", **options)
+            weights, again = _gone_on(device, folder, f"resumed {name}", options)
             _same(name, weights, straight, again, history)
     return f"{2 * len(WAYS)} runs, to the bit"
 
@@ -228,33 +239,36 @@ def killed(device: str, folder: Path) -> str:
     command = [sys.executable, "-c", code, device, str(folder)]
     # With as many threads as here, which decide how sums are split on a CPU.
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command, env=os.environ | threads, stdout=subprocess.DEVNULL)
-    file = folder / "killed" / "resume.safetensors"
-    deadline = time.monotonic() + PATIENCE
+    steps = PLAN.epochs * IMAGES // PLAN.batch_size
+    process = subprocess.Popen(command, env=os.environ | threads, stdout=subprocess.PIPE, text=True)
+    late = threading.Timer(PATIENCE, process.kill)
+    late.start()
     try:
-        while _steps_of(file) < KILLED_AFTER:
-            assert process.poll() is None, "the process to be killed ended by itself"
-            assert time.monotonic() < deadline, f"no {KILLED_AFTER} steps in {PATIENCE:g} s"
-            time.sleep(0.02)
+        reached = 0
+        while reached < KILLED_AFTER:
+            line = process.stdout.readline()
+            assert line, f"the process to be killed ended, or took {PATIENCE:g} s to start"
+            reached = int(line)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    reached = _steps_of(file)
-    assert reached < PLAN.epochs * IMAGES // PLAN.batch_size, "the process had ended"
-    weights, again = trained(device, folder, "killed", **GRAPH)
+        late.cancel()
+        process.kill()
+        rest, _ = process.communicate()
+    assert len(rest.split()) + reached < steps, "the process had ended"
+    weights, again = _gone_on(device, folder, "killed", GRAPH)
     _same("killed", weights, straight, again, history)
     return f"killed after step {reached}, to the bit"
 
 
 def slowly(device: str, folder: Path, name: str) -> None:
-    """Train as ``trained`` does, with a pause after every step, so that a kill meets it at work."""
+    """Train as ``trained`` does; print the number of every step and wait for the kill a moment."""
     model = network(device)
     data = images(folder, device)
-    batches = data.train_batches
+    batches, taken = data.train_batches, itertools.count(1)
 
     def paused(*args, **kwargs):
         for batch in batches(*args, **kwargs):
             yield batch
+            print(next(taken), flush=True)  # its step is taken, and its checkpoint written
             time.sleep(0.1)
 
     data.train_batches = paused
@@ -314,15 +328,6 @@ def _checkpoints_at_every_step():
         yield
     finally:
         training.CHECKPOINT_SECONDS = before
-
-
-def _steps_of(file: Path) -> int:
-    """Return the steps of a checkpoint; 0 where there is none."""
-    try:
-        where = read_metadata(file)
-    except (FileNotFoundError, ValueError):
-        return 0
-    return int(where["epoch"]) * (IMAGES // PLAN.batch_size) + int(where["step"])
 
 
 def _same(name: str, weights, wanted, history, expected) -> None:

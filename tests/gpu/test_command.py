@@ -24,6 +24,9 @@ ABOUT = {
 }
 
 
+TOY_SETTINGS = plan.TOY.settings["toy"]
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """Return the folder and the output of one run."""
@@ -50,7 +53,7 @@ def test_every_piece_is_measured_at_toy_size(toy):
     assert {r["piece"] for r in rows} == {p.name for p in plan.TOY_PIECES} | {table.DERIVED}
     assert all(float(r["value"]) >= 0 for r in rows)
     assert {r["setting"] for r in rows if r["measure"] == "step" and r["network"] == "toy"} == set(
-        plan.TOY_SETTINGS
+        TOY_SETTINGS
     )
     checked = {r["setting"]: r["value"] for r in rows if r["measure"] == "check"}
     assert len(checked) == 6
@@ -72,7 +75,7 @@ def test_ratios_and_shares_are_those_of_the_readings(toy):
         float(r["value"]) for r in rows if r["measure"] == "operations" and r["network"] == "toy"
     )
     dense = number["bfloat16, 256 x 256", "dense rate"]
-    for setting in plan.TOY_SETTINGS:
+    for setting in TOY_SETTINGS:
         ratio = number[setting, "training"] / books
         assert number[setting, "times the textbook"] == pytest.approx(ratio, rel=0.01)
         share = 100 * number[setting, "training alone"] * operations * 1e6 / (dense * 1e12)
@@ -94,7 +97,7 @@ def test_the_forecast_can_read_what_was_measured(toy):
     speeds = cost.Throughput([toy[0] / "throughput.csv"])
     (device,) = speeds.devices
     rows = rows_of(toy[0])
-    for setting in plan.TOY_SETTINGS:
+    for setting in TOY_SETTINGS:
         values = {
             "net": {"architecture": "vgg11", "options": work.OPTIONS["toy"]},
             "width": 0.125,
@@ -163,13 +166,29 @@ def test_a_run_that_is_cut_short_has_written_what_it_measured(run, tmp_path):
 
 
 def test_a_piece_that_fails_is_told_and_the_next_one_measured(run, tmp_path, capsys):
-    failing = [{"about": ABOUT}, "Traceback\nRuntimeError: no memory\n", {"ended": 1}]
+    failing = [{"about": ABOUT}, "Traceback\nRuntimeError: no memory\nTry less.\n", {"ended": 1}]
     code = run({"ResNet20 x1": failing, "ResNet20 x4": [{"about": ABOUT}, reading(5.0)]})
     assert code == 1
     assert "not measured: ours ResNet20 x1 (RuntimeError: no memory)" in capsys.readouterr().out
     page = (tmp_path / "some-gpu-80gb.md").read_text()
     assert "Not measured: ours ResNet20 x1 (RuntimeError: no memory)." in page
     assert [r["network"] for r in rows_of(tmp_path)] == ["ResNet20 x4"]
+    assert "Try less." in (tmp_path / "some-gpu-80gb.log").read_text()
+
+
+def test_what_does_not_exist_here_is_told_and_fails_nothing(run, capsys):
+    said = f"Traceback\n{command.UNAVAILABLE}: no service\n"
+    lines = [{"about": ABOUT}, reading(1.0)]
+    assert run({"ResNet20 x1": lines, "ResNet20 x4": [said, {"ended": 1}]}) == 0
+    assert "UnavailableError: no service" in capsys.readouterr().out
+
+
+def test_the_name_of_what_is_unavailable_is_that_of_its_error(monkeypatch, tmp_path):
+    kind = pieces.UnavailableError
+    assert f"{kind.__module__}.{kind.__qualname__}" == command.UNAVAILABLE
+    monkeypatch.setattr(pieces.shutil, "which", lambda command: None)
+    with pytest.raises(kind, match="nvidia-cuda-mps-control is not installed"):
+        list(pieces.mps("toy", plan.TOY, tmp_path, "cpu"))
 
 
 def test_a_check_that_does_not_hold_fails_the_run(run, capsys):
@@ -179,7 +198,8 @@ def test_a_check_that_does_not_hold_fails_the_run(run, capsys):
 
 
 def test_no_piece_begins_when_the_budget_is_spent(run, capsys, monkeypatch):
-    clock = iter([0.0, 0.0, 0.0, 1.0, 470.0])
+    clock = iter([0.0, 0.0, 1.0, 470.0])
+    monkeypatch.setattr(command, "BEGAN", 0.0)
     monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
     lines = [{"about": ABOUT}, reading(5.0)]
     assert run({"ResNet20 x1": lines, "ResNet20 x4": lines}) == 0
@@ -193,7 +213,8 @@ def test_no_piece_begins_when_the_budget_is_spent(run, capsys, monkeypatch):
 def test_a_piece_that_is_cut_off_by_the_budget_has_not_failed(
     run, capsys, monkeypatch, budget, code, says
 ):
-    clock = iter([0.0, 0.0, 0.0, 16.0])
+    clock = iter([0.0, 0.0, 16.0])
+    monkeypatch.setattr(command, "BEGAN", 0.0)
     monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
     lines = [{"about": ABOUT}, reading(5.0), {"ended": None}]
     assert run({"ResNet20 x1": lines}, "--budget", budget, seconds=20) == code
@@ -250,7 +271,8 @@ def test_settings_that_no_recipe_can_ask_for_are_no_throughput(tmp_path):
             ("evaluation", 70.0),
         )
     ]
-    table.add_throughput(tmp_path / "throughput.csv", rows)
+    cut_off = about(reading(1.0, "float32", "training alone"), "ours", "earlier")
+    table.add_throughput(tmp_path / "throughput.csv", [*rows, cut_off])
     found = cost.Throughput([tmp_path / "throughput.csv"]).rows.values()
     asked = {(r["precision"], r["compile"], r["graph"]) for r in found}
     assert len(found) == len(asked) == 6
@@ -295,7 +317,7 @@ def test_the_pieces_fit_what_they_name():
         assert name in work.NETWORKS
         assert images % work.BATCH == 0
         # Steps after the timed epochs are profiled within one epoch, after a graph is recorded.
-        assert images // work.BATCH > pieces.PROFILED[1]
+        assert images // work.BATCH > pieces.WINDOW[1]
 
 
 class Event:
@@ -310,7 +332,7 @@ class Event:
 
 def test_kernels_are_counted_per_step(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    steps = pieces.PROFILED[1] - pieces.PROFILED[0]
+    steps = pieces.WINDOW[1] - pieces.WINDOW[0]
     kernels = [Event("conv", True, 500.0), Event("region", True, 9000.0, annotation=True)]
     calls = [Event("cudaGraphLaunch"), Event("aten::conv2d"), Event("cudaLaunchKernel")]
     profile = pieces._Profile()
@@ -325,17 +347,19 @@ def test_kernels_are_counted_per_step(monkeypatch):
 
 
 def test_a_setting_that_fails_does_not_keep_others_from_being_measured(monkeypatch, tmp_path):
-    def trained(network, setting, *_):
+    def timed(network, setting, *_):
         if setting == "bfloat16, graph":
             raise RuntimeError("capture\nfailed")
         yield pieces.row(setting, "training", "images/s", 1.0)
 
-    monkeypatch.setattr(pieces, "_trained", trained)
+    monkeypatch.setattr(pieces, "_timed", timed)
+    for other in ("_timed_and_profiled", "_profiled"):
+        monkeypatch.setattr(pieces, other, lambda *_: iter(()))
     found = []
     with pytest.raises(RuntimeError, match=re.escape("bfloat16, graph: RuntimeError: capture")):
         found.extend(r["setting"] for r in pieces.ours("toy", plan.TOY, tmp_path, "cpu"))
     measured = [r["setting"] for r in _all(pieces.ours("toy", plan.TOY, tmp_path, "cpu"))]
-    assert measured == ["", *(s for s in plan.TOY_SETTINGS if s != "bfloat16, graph")]
+    assert measured == ["", "float32"]
 
 
 def _all(rows):

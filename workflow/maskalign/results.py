@@ -1,6 +1,7 @@
 """Result records: what a run found, of which values, on which machine; and their collection."""
 
 import csv
+import functools
 import io
 import platform
 import resource
@@ -70,16 +71,9 @@ def provenance() -> dict[str, Any]:
     """Return where and with what the current process runs."""
     import torch
 
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
     cuda = torch.cuda.is_available()
     return {
-        "commit": git.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if cuda else platform.machine(),
@@ -87,6 +81,18 @@ def provenance() -> dict[str, Any]:
         "host": socket.gethostname(),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+
+
+@functools.cache
+def _commit() -> str | None:
+    """Return the commit of this code; None without git, or where it is no checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    folder = Path(__file__).parent
+    try:
+        git = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    except OSError:
+        return None
+    return git.stdout.strip() or None
 
 
 def write_rows(path: str | Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:

@@ -147,7 +147,12 @@ def record(stream: "torch.cuda.Stream | None", call: Callable[[], None]) -> Repl
     if stream is None:
         return call
     graph = torch.cuda.CUDAGraph()
-    # Threads that load images pin memory at any time, which must not end the recording.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        call()
+    current = torch.cuda.current_stream(stream.device)
+    try:
+        # Threads that load images pin memory at any time, which must not end the recording.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            call()
+    except BaseException:
+        torch.cuda.set_stream(current)  # torch 2.11 leaves that of the recording in its place
+        raise
     return graph.replay

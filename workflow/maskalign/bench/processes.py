@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,20 @@ def result(started: subprocess.Popen) -> Any:
     if started.returncode:
         raise RuntimeError(f"a measurement ended with exit code {started.returncode}")
     return json.loads(text.splitlines()[-1])
+
+
+def results(started: list[subprocess.Popen]) -> list[Any]:
+    """Return what measurements found that run at once; if one fails, the others are ended."""
+    try:
+        while running := [run for run in started if run.poll() is None]:
+            if any(run.returncode for run in started if run not in running):
+                break
+            time.sleep(0.05)
+        return [result(run) for run in sorted(started, key=lambda run: run.returncode is None)]
+    finally:
+        for run in started:
+            run.kill()
+            run.wait()
 
 
 def measure(kind: str, job: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import scipy.stats
 
 from maskalign.bench import growth, precision, starting, work
-from maskalign.bench.processes import REPEATS, result, spread, start
+from maskalign.bench.processes import REPEATS, result, results, spread, start
 
 Row = dict[str, Any]
 WORKERS = (0, 1, 2)
@@ -34,7 +34,7 @@ def training(cores: int, file: Path, networks: list[str]) -> Iterator[Row]:
                 with tempfile.TemporaryDirectory() as meeting:
                     job = work.job(name, **options, meeting=meeting, jobs=jobs)
                     together = [start("ours", job, threads) for _ in range(jobs)]
-                    speeds = [result(run) for run in together]
+                    speeds = results(together)
                 found.setdefault(setting, []).append(sum(s["images_s"] for s in speeds))
         textbook = {k: statistics.median(v) for k, v in found.items() if k.startswith("textbook")}
         best = max(textbook, key=textbook.get)

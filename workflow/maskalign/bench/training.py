@@ -5,17 +5,19 @@ augmentation, every step, and evaluation as often as each does it.
 """
 
 import contextlib
+import math
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from maskalign import devices
+from maskalign import training as loop
 from maskalign.bench import work
 from maskalign.checkpoint import load_tensors
 from maskalign.evaluation import evaluate
@@ -39,7 +41,7 @@ def textbook(job: dict[str, Any], folder: Path, device: str) -> float:
     def end(accuracy: float) -> None:
         ends.append(time.perf_counter())
 
-    model = work.build(job["network"])
+    model = work.build(job["network"]).to(device)
     baseline.train(model, *loaders, EPOCHS, RATE, device, work.mask(model), after_epoch=end)
     images = len(loaders[0]) * work.BATCH
     return images * (EPOCHS - 1) / (ends[-1] - ends[0])
@@ -89,7 +91,7 @@ def ours(
         graph=job.get("graph", False),
         evaluate_every=ENDLESS,
     )
-    with tempfile.TemporaryDirectory() as state, contextlib.suppress(_Done):
+    with tempfile.TemporaryDirectory() as state, contextlib.suppress(_Done), _no_checkpoints():
         mask = work.mask(model)
         train(model, data, plan, Path(state), "bench", mask, watch.end, log=_quiet, progress=watch)
     for _ in range(2):  # the first warms up
@@ -151,6 +153,17 @@ class _Watch:
             if not self.afterwards(self._step):
                 raise _Done
             self._step += 1
+
+
+@contextlib.contextmanager
+def _no_checkpoints() -> Iterator[None]:
+    """Let no checkpoint fall into what is timed: a run of the study writes one a minute."""
+    before = loop.CHECKPOINT_SECONDS
+    loop.CHECKPOINT_SECONDS = math.inf
+    try:
+        yield
+    finally:
+        loop.CHECKPOINT_SECONDS = before
 
 
 def _quiet(line: str) -> None:

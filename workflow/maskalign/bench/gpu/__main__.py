@@ -6,6 +6,7 @@ Snakemake.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,9 @@ from typing import Any
 FOLDER, THROUGHPUT = Path("results/benchmarks"), Path("config/throughput.csv")
 BUDGET = 480.0  # seconds
 LEAST = 15.0  # seconds in which no piece is begun
+BEGAN = time.monotonic()
+ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
+UNAVAILABLE = "maskalign.bench.gpu.pieces.UnavailableError"
 ALSO = ("dense rate", "copy bandwidth", "training in sum")  # shown below the short table
 TOO_LATE = "the budget was spent"
 
@@ -61,7 +65,7 @@ class Run:
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.deadline = time.monotonic() + options.budget
+        self.deadline = BEGAN + options.budget
         self.rows: list[dict[str, Any]] = []
         self.missing: dict[str, str] = {}
         self.file: Path | None = None
@@ -76,12 +80,13 @@ class Run:
             why = TOO_LATE
             if left >= LEAST:
                 why = self._run(piece, min(piece.seconds, left))
+            if self.file:
+                self._add_throughput()
             if why:
                 self.missing[piece.name] = why
                 print(f"{piece.name}: not measured ({why})", flush=True)
         if self.file:
             self._write()
-            self._add_throughput()
         mine = [r for r in self.rows if r["began"] == self.began]
         wrong = [r for r in mine if r["unit"] == "holds" and float(r["value"]) != 1]
         print("", *table.short(mine + table.derive(mine)), sep="\n")
@@ -94,33 +99,44 @@ class Run:
             print(f"not measured: {name} ({why})")
         if self.file:
             print(f"written: {self.file}, {self.file.with_suffix('.md')}, {self.throughput}")
-        failed = [why for why in self.missing.values() if why != TOO_LATE]
+        fine = TOO_LATE, UNAVAILABLE
+        failed = [why for why in self.missing.values() if not why.startswith(fine)]
         return int(bool(wrong or failed or not mine))
 
     def _run(self, piece: Any, seconds: float) -> str:
         """Measure a piece in a process; return why it did not end well, else nothing."""
         began = time.monotonic()
-        rows = 0
+        rows, why = 0, ""
         with tempfile.TemporaryFile("w+") as errors:
             for row in _rows(piece.name, self.options.toy, seconds, errors):
                 if "about" in row:
                     self._meet(row["about"])
                 elif "ended" in row:
-                    return self._why(row["ended"], piece.seconds, errors)
+                    why = self._why(row["ended"], piece.seconds, errors)
                 else:
                     self._add(piece, row)
                     rows += 1
-        print(f"{piece.name}: done in {time.monotonic() - began:.0f} s", flush=True)
-        return "" if rows else "it has no row"
+            self._log(piece, errors)
+        if not why:
+            print(f"{piece.name}: done in {time.monotonic() - began:.0f} s", flush=True)
+        return why or ("" if rows else "it has no row")
 
     def _why(self, code: int | None, seconds: float, errors: Any) -> str:
-        """Return why a piece's process ended: its last line, or that its time was over."""
+        """Return why a piece's process ended: its last error, or that its time was over."""
         if code is None:
             late = time.monotonic() >= self.deadline
             return TOO_LATE if late else f"it took more than {seconds:.0f} s"
         errors.seek(0)
         said = errors.read().strip().splitlines()
-        return said[-1] if said else f"exit code {code}"
+        named = [line for line in said if ERROR.match(line)]
+        return (named or said or [f"exit code {code}"])[-1]
+
+    def _log(self, piece: Any, errors: Any) -> None:
+        """Keep what a piece's process wrote to stderr, beside the table."""
+        errors.seek(0)
+        if self.file and (text := errors.read()):
+            with self.file.with_suffix(".log").open("a", encoding="utf-8") as log:
+                log.write(f"== {piece.name}, {self.began}\n{text}")
 
     def _meet(self, about: dict[str, Any]) -> None:
         """Learn where and with what this runs; read what was measured there before."""
@@ -172,22 +188,27 @@ def _rows(name: str, toy: bool, seconds: float, errors: Any) -> Iterator[dict[st
 
     def end() -> None:
         late.set()
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
     timer = threading.Timer(seconds, end)
     timer.start()
     try:
         for line in process.stdout:
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except json.JSONDecodeError:  # cut off, or a library's own word
+                row = line
+            if isinstance(row, dict):
+                yield row
+            else:
                 print(line, end="", file=sys.stderr)
         code = process.wait()
     finally:
         timer.cancel()
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # whatever it has started
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
     if late.is_set() or code:
         yield {"ended": None if late.is_set() else code}
 

@@ -10,10 +10,12 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from maskalign import devices, models
 from maskalign.bench import processes, starting, work
-from maskalign.bench.gpu.plan import SETTINGS, Sizes
-from maskalign.step import GraphedStep, Step
+from maskalign.bench.gpu.plan import PROFILED, SETTINGS, Sizes
+from maskalign.step import WARM_UP, GraphedStep, Step
 
 Row = dict[str, Any]
-PROFILED = (4, 12)  # steps after the timed ones: from and to
+WINDOW = (4, 12)  # steps after the timed ones that are profiled: from and to
 BLOCKS = 5  # readings of what is called many times
 
 
@@ -97,13 +99,20 @@ def textbook(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
 def ours(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
     """Images a second of the study's loop in all settings, and where a step's time goes.
 
-    A setting that fails does not keep the others from being measured; RuntimeError at the end.
+    Profiling slows what follows it, so it comes after what is timed; compiled settings, which would
+    have to be compiled again, are profiled at once. A setting that fails does not keep the others
+    from being measured; RuntimeError at the end.
     """
     yield row("", "operations", "MFLOP/image", _operations(network, device) / 1e6)
     failed = []
-    for setting in sizes.settings:
+    asked = sizes.settings[network]
+    compiled = [s for s in asked if "compile" in SETTINGS[s]]
+    plain = [s for s in asked if s not in compiled]
+    todo = [(_timed, s) for s in plain] + [(_timed_and_profiled, s) for s in compiled]
+    todo += [(_profiled, s) for s in plain if s in PROFILED]
+    for measure, setting in todo:
         try:
-            yield from _trained(network, setting, sizes, folder, device)
+            yield from measure(network, setting, sizes, folder, device)
         except Exception as error:
             traceback.print_exc()
             failed.append(f"{setting}: {type(error).__name__}: {' '.join(str(error).split())}")
@@ -111,22 +120,20 @@ def ours(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]
         raise RuntimeError("; ".join(failed))
 
 
-def _trained(network: str, setting: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    from torch._dynamo.utils import counters
-
+def _timed(
+    network: str, setting: str, sizes: Sizes, folder: Path, device: str, profile: Any = None
+) -> Iterator[Row]:
     from maskalign.bench import training
 
-    torch.compiler.reset()
-    counters.clear()
-    gc.collect()
     cuda = torch.device(device).type == "cuda"
+    gc.collect()
     if cuda:
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # after a recording that failed
+            torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     job = {"network": network, "images": sizes.images[network], "made_up": True}
     job |= {"seconds": sizes.seconds} | SETTINGS[setting]
-    profile = _Profile()
-    found = training.ours(job, folder, device, profile.step)
+    found = training.ours(job, folder, device, profile and profile.step)
     speed = row(setting, "training", "images/s", found["images_s"])
     yield speed | {k: f"{found[k]:.5g}" for k in ("low", "high")}
     yield row(setting, "training alone", "images/s", found["train_images_s"])
@@ -136,28 +143,48 @@ def _trained(network: str, setting: str, sizes: Sizes, folder: Path, device: str
     if cuda:
         peak = torch.cuda.max_memory_allocated() / 2**20
         yield row(setting, "device memory", "MiB", peak)
+
+
+def _profiled(network: str, setting: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
+    profile = _Profile()
+    once = replace(sizes, seconds=1e-6)  # one epoch before the profiled steps
+    list(_timed(network, setting, once, folder, device, profile))
     yield from (row(setting, *measured) for measured in profile.counts())
-    if job.get("compile"):
-        skipped = counters["inductor"]["cudagraph_skips"]
-        breaks = sum(counters["graph_break"].values())
-        yield row(setting, "compiled graphs", "", counters["stats"]["unique_graphs"])
-        yield row(setting, "graph breaks", "", breaks)
-        yield row(setting, "skipped CUDA graphs", "", skipped)
+
+
+def _timed_and_profiled(
+    network: str, setting: str, sizes: Sizes, folder: Path, device: str
+) -> Iterator[Row]:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    profile = _Profile()
+    yield from _timed(network, setting, sizes, folder, device, profile)
+    yield from (row(setting, *measured) for measured in profile.counts())
+    skipped = counters["inductor"]["cudagraph_skips"]
+    breaks = sum(counters["graph_break"].values())
+    again = "" if counters["stats"]["unique_graphs"] == 1 else "it was compiled again"
+    yield row(setting, "compiled graphs", "", counters["stats"]["unique_graphs"], again)
+    yield row(setting, "graph breaks", "", breaks)
+    yield row(setting, "skipped CUDA graphs", "", skipped)
 
 
 class _Profile:
     """Counts the kernels of some steps, and the launches of CUDA graphs, by torch's profiler."""
 
     def __init__(self):
-        self._steps = PROFILED[1] - PROFILED[0]
+        self._steps = WINDOW[1] - WINDOW[0]
         self._profiler: Any = None
 
     def step(self, number: int) -> bool:
         """Take note of a step; whether more are wanted."""
-        first, last = PROFILED
+        first, last = WINDOW
         if number == first:
             cuda = torch.profiler.ProfilerActivity.CUDA if torch.cuda.is_available() else None
             kinds = [k for k in (torch.profiler.ProfilerActivity.CPU, cuda) if k]
+            if cuda:  # or the steps before, which are on their way, count too
+                torch.cuda.synchronize()
             self._profiler = torch.profiler.profile(activities=kinds)
             self._profiler.__enter__()
         if number == last:
@@ -222,9 +249,13 @@ def _together(network: str, sizes: Sizes, jobs: int, how: str) -> Row:
         job |= SETTINGS["bfloat16, graph"]
         threads = max(1, (os.cpu_count() or 1) // jobs)
         started = [processes.start("ours", job, threads) for _ in range(jobs)]
-        speeds = [processes.result(run)["images_s"] for run in started]
+        speeds = [found["images_s"] for found in processes.results(started)]
     name = f"bfloat16, graph, {jobs} at once{how}"
     return row(name, "training in sum", "images/s", sum(speeds))
+
+
+class UnavailableError(RuntimeError):
+    """What is to be measured does not exist on this machine; the run has not failed."""
 
 
 @contextlib.contextmanager
@@ -232,7 +263,7 @@ def _service(folder: Path) -> Iterator[None]:
     """Run the multi-process service; nothing of the card's settings is touched."""
     command = "nvidia-cuda-mps-control"
     if not shutil.which(command):
-        raise RuntimeError(f"{command} is not installed")
+        raise UnavailableError(f"{command} is not installed")
     places = {"CUDA_MPS_PIPE_DIRECTORY": "pipe", "CUDA_MPS_LOG_DIRECTORY": "log"}
     for variable, name in places.items():
         (folder / name).mkdir()
@@ -252,25 +283,32 @@ def start(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row
     """Seconds of a job before its training runs: of its process, and of what a GPU adds."""
     job = "a training job without its training"
     yield row(job, "start", "s", starting.measure({"what": job}, folder, device))
-    spent = [time.perf_counter()]
+    code = "import time, torch; t = time.perf_counter(); torch.zeros(1, device='{}'); {}"
+    command = [sys.executable, "-c", code.format(device, "print(time.perf_counter() - t)")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    yield row("CUDA context", "start", "s", float(done.stdout))
 
-    def lap() -> float:
+    def spent(call: Callable[[], Any]) -> float:
         work.synchronize(device)
-        spent.append(time.perf_counter())
-        return spent[-1] - spent[-2]
+        began = time.perf_counter()
+        call()
+        work.synchronize(device)
+        return time.perf_counter() - began
 
-    torch.zeros(1, device=device)
-    yield row("CUDA context", "start", "s", lap())
     name = next(iter(sizes.images))
-    model = work.build(name).to(device, memory_format=torch.channels_last)
     size = work.NETWORKS[name][2]
+    model = work.build(name).to(device, memory_format=torch.channels_last)
     x = torch.randn(work.BATCH, 3, size, size, device=device).to(memory_format=torch.channels_last)
     y = torch.arange(work.BATCH, device=device) % work.CLASSES
     take = GraphedStep(_step(model, bfloat16=True), torch.device(device))
-    for what, times in (("first step", 1), ("two more steps", 2), ("recording", 1)):
-        for _ in range(times):
-            take(x, y, 0.01)
-        yield row(f"{what} of {name}, bfloat16", "start", "s", lap())
+    steps = [spent(lambda: take(x, y, 0.01)) for _ in range(WARM_UP + 2)]
+    for what, seconds in (
+        ("first step", steps[0]),
+        ("second step", steps[1]),
+        ("recording a graph, and its first replay", steps[WARM_UP]),
+        ("a replay", steps[-1]),
+    ):
+        yield row(f"{what} of {name}, bfloat16", "start", "s", seconds)
 
 
 def _step(model: torch.nn.Module, bfloat16: bool) -> Step:
@@ -292,9 +330,10 @@ def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
     yield row("matching", "assignment alone", "s", found["assignment"])
     yield row("matching", "textbook, a pass a group", "s", found["textbook"], note)
     yield row("matching", "channels alike", "%", 100 * found["alike"])
-    asked = {"points": sizes.points, "grid": 1, "analyses": ["line"]}
+    points = sizes.points[network]
+    asked = {"points": points, "grid": 1, "analyses": ["line"]}
     line = connectivity.compare(job | asked, folder, device)["line"]
-    note = f"{sizes.points} points, {job['images']} images"
+    note = f"{points} points, {job['images']} images"
     yield row("line", "errors with batch-norm reset", "s", line["ours"], note)
     yield row("line", "forward passes alone", "s", line["forward"])
 
@@ -339,6 +378,7 @@ def correctness(network: str, sizes: Sizes, folder: Path, device: str) -> Iterat
         try:
             found, good = check(device, folder / name.replace(" ", "-")), 1
         except Exception as error:
+            traceback.print_exc()
             found, good = " ".join(f"{type(error).__name__}: {error}".split()), 0
         yield row(name, "check", "holds", good, found)
 

@@ -146,6 +146,8 @@ def add_throughput(file: Path, rows: list[Row]) -> None:
             for s in rows
             if (s["piece"], s["setting"], s["began"]) == (r["piece"], r["setting"], r["began"])
         }
+        if "evaluation" not in same:  # the run was cut off in between
+            continue
         architecture, width, size, _ = work.NETWORKS[r["network"]]
         values = {
             "net": {"architecture": architecture, "options": work.OPTIONS.get(r["network"], {})},

@@ -195,3 +195,14 @@ def test_an_unknown_stage_is_refused():
         "unknown stage 'guessing', must be one of training, accuracy, precision, bounds, matching"
         in done.stderr
     )
+
+
+def test_one_failing_measurement_ends_those_beside_it():
+    def started(code):
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+    waiting = started("import time; time.sleep(600)")
+    with pytest.raises(RuntimeError, match="a measurement ended with exit code 3"):
+        processes.results([waiting, started("raise SystemExit(3)")])
+    assert waiting.returncode < 0
+    assert processes.results([started("print(1)"), started("print(2)")]) == [1, 2]

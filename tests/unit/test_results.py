@@ -80,3 +80,14 @@ def test_half_a_record_is_refused(study):
         half.write(text[:-4])
     with pytest.raises(ValueError, match=rf"{file}: is damaged"):
         results.collect("runs", [file], study)
+
+
+def test_without_git_a_record_names_no_commit(monkeypatch):
+    results._commit.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    try:
+        assert results.provenance()["commit"] is None
+    finally:
+        results._commit.cache_clear()
+    monkeypatch.undo()
+    assert len(results.provenance()["commit"].removesuffix("-dirty")) == 40

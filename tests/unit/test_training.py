@@ -129,6 +129,24 @@ def test_masked_weights_are_zero_to_the_bit(tmp_path):
     assert (weights["0.weight"][MASK["0.weight"]] != 0).all()
 
 
+def test_masks_lie_in_memory_as_their_weights_do(tmp_path, monkeypatch):
+    """Or torch multiplies them one by one, in every step."""
+    whole, seen = training.Step, []
+
+    def step(network, weights, momentum, masked, masks, *rest):
+        seen.extend(zip(masked, masks, strict=True))
+        return whole(network, weights, momentum, masked, masks, *rest)
+
+    monkeypatch.setattr(training, "Step", step)
+    thick = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 2), nn.Flatten(), nn.Linear(8, 3))
+    thick = thick.to(memory_format=torch.channels_last)
+    mask = {"1.weight": torch.rand(8, 4, 2, 2) < 0.5}
+    train(thick, Blobs(), PLAN, tmp_path, "id", mask)
+    ((weight, ones),) = seen
+    assert weight.stride() == ones.stride() != mask["1.weight"].stride()
+    assert torch.equal(ones.bool(), mask["1.weight"])
+
+
 def test_masking_after_the_step_equals_masked_gradients(tmp_path):
     weights, _ = finished(tmp_path, mask=MASK)
     model = net()

@@ -1,4 +1,4 @@
-"""GPUs of a job: which it takes, as Snakemake only counts them, and how they compute."""
+"""Choose the GPUs of a job, as Snakemake only counts them, and set their arithmetic."""
 
 import itertools
 import os
@@ -64,10 +64,10 @@ def require() -> None:
 
 
 def exact() -> None:
-    """Hold GPUs to what the settings say; nothing changes on a CPU.
+    """Turn TF32 off and make cuDNN deterministic; nothing changes on a CPU.
 
-    ``float32`` is float32: torch would round the inputs of convolutions to TF32 (10 bits of
-    mantissa). And cuDNN adds in a fixed order, so that a resumed run ends with the same bits.
+    Without this, torch rounds the inputs of float32 convolutions to TF32 (10 bits of mantissa), and
+    cuDNN may add in any order, so that a resumed run could not end with the same bits.
     """
     import torch
 

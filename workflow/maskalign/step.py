@@ -1,6 +1,6 @@
 """One step of training: forward, backward, SGD, mask, sum of losses; also as one CUDA graph.
 
-When steps are taken, and at which rate, is the training loop's.
+The training loop decides when a step is taken, and at which rate.
 """
 
 from collections.abc import Callable, Sequence

@@ -41,7 +41,7 @@ def main() -> None:
         parser.error("this measures a CPU: make bench-gpu, or here with CUDA_VISIBLE_DEVICES=")
     if unknown := [s for s in options.stages if s not in STAGES]:
         parser.error(f"unknown stage '{unknown[0]}', must be one of {', '.join(STAGES)}")
-    here = [n for n in work.NETWORKS if n not in (*work.GPU_ONLY, work.TOY)]
+    here = [n for n in work.NETWORKS if n not in (*work.NOT_ON_A_CPU, work.TOY)]
     networks = [options.network] if options.network else here
     if unknown := [n for n in networks if n not in work.NETWORKS]:
         parser.error(f"unknown network '{unknown[0]}', must be one of {', '.join(work.NETWORKS)}")

@@ -70,8 +70,8 @@ def ours(
     Returns:
         ``images_s``, ``low`` and ``high``: images a second of the median, the slowest and the
         fastest epoch, each with its share of an evaluation; ``train_images_s`` and
-        ``eval_images_s``: of training alone and of evaluation alone; ``step_ms``; ``start_s``: what
-        the first epoch took longer.
+        ``eval_images_s``: of training alone and of evaluation alone; ``step_ms``; ``epochs``: how
+        many were timed; ``start_s``: what the first one, which is not, took longer.
     """
     devices.exact()
     if job.get("tf32"):
@@ -113,6 +113,7 @@ def ours(
         "train_images_s": images / median,
         "eval_images_s": len(data.test_labels) / testing,
         "step_ms": 1000 * median / steps,
+        "epochs": len(epochs),
         "start_s": watch.first - median,
     }
 

@@ -1,1 +1,1 @@
-"""make bench-gpu: what only a GPU can tell, in minutes and in the order of its value."""
+"""make bench-gpu: speed and correctness of a GPU, the most telling pieces first."""

@@ -22,7 +22,7 @@ from typing import Any
 
 FOLDER, THROUGHPUT = Path("results/benchmarks"), Path("config/throughput.csv")
 BUDGET = 480.0  # seconds
-LEAST = 15.0  # seconds in which no piece is begun
+LEAST = 15.0  # seconds; no piece starts with less time left
 BEGAN = time.monotonic()
 ERROR = re.compile(r"[\w.]*(Error|Exception)\b")
 UNAVAILABLE = "maskalign.bench.gpu.pieces.UnavailableError"
@@ -33,17 +33,21 @@ TOO_LATE = "the budget was spent"
 def main() -> int:
     """Measure all pieces, or those that are named; 1 if one fails or a check does not hold."""
     parser = argparse.ArgumentParser(prog="python -m maskalign.bench.gpu", description=__doc__)
-    parser.add_argument("pieces", nargs="*", help="only these, such as 'ours ResNet20 x1'")
-    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS")
+    from maskalign.bench.gpu import plan
+
+    names = ", ".join(f"'{p.name}'" for p in plan.PIECES)
+    parser.add_argument("pieces", nargs="*", help=f"only these of {names}")
+    time_help = f"of the whole run, {BUDGET:g} by default"
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help=time_help)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write everything there")
-    parser.add_argument("--commit", help="what is measured, where the folder is no git checkout")
+    parser.add_argument("--commit", help="to be named, if the folder is no git checkout")
     parser.add_argument("--toy", action="store_true", help="small sizes, also on a CPU; with --out")
     parser.add_argument("--piece", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.piece:
         _measure(options.piece, options.toy)
         return 0
-    from maskalign.bench.gpu import plan
+    from maskalign import cost
 
     pieces = plan.TOY_PIECES if options.toy else plan.PIECES
     names = [p.name for p in pieces]
@@ -55,8 +59,20 @@ def main() -> int:
         parser.error(f"--budget {options.budget:g} is not allowed, must be at least {LEAST:g}")
     if not options.toy and not _has_gpu():
         parser.error("torch can use no GPU here; --toy --out FOLDER runs small sizes on the CPU")
+    try:
+        cost.Throughput([f for f in _throughputs(options) if f.exists()])
+    except ValueError as error:
+        parser.error(str(error))
     chosen = [p for p in pieces if not options.pieces or p.name in options.pieces]
+    # As an exception, so that the running piece is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return Run(options).all(chosen)
+
+
+def _throughputs(options: argparse.Namespace) -> list[Path]:
+    """Return the tables of throughput that a run reads; the last one is what it writes."""
+    own = [options.out / "throughput.csv"] if options.out else []
+    return [*([] if options.toy else [THROUGHPUT]), *own]
 
 
 class Run:
@@ -69,7 +85,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.missing: dict[str, str] = {}
         self.file: Path | None = None
-        self.throughput = options.out / "throughput.csv" if options.out else THROUGHPUT
+        self.throughput = _throughputs(options)[-1]
 
     def all(self, pieces: list[Any]) -> int:
         """Measure the pieces in their order; return the exit code."""
@@ -92,7 +108,8 @@ class Run:
         print("", *table.short(mine + table.derive(mine)), sep="\n")
         for r in mine:
             if r["measure"] in ALSO:
-                print(f"{r['network']} {r['setting']}: {r['value']} {r['unit']}".strip())
+                value = f"{table.plain(r['value'])} {r['unit']}"
+                print(f"{r['network']} {r['setting']}: {value}".strip())
         for r in wrong:
             print(f"FAILED: {r['setting']} ({r['note']})")
         for name, why in self.missing.items():
@@ -119,7 +136,7 @@ class Run:
             self._log(piece, errors)
         if not why:
             print(f"{piece.name}: done in {time.monotonic() - began:.0f} s", flush=True)
-        return why or ("" if rows else "it has no row")
+        return why or ("" if rows else "it reported no reading")
 
     def _why(self, code: int | None, seconds: float, errors: Any) -> str:
         """Return why a piece's process ended: its last error, or that its time was over."""
@@ -142,16 +159,18 @@ class Run:
         """Learn where and with what this runs; read what was measured there before."""
         from maskalign.bench.gpu import table
 
-        commit = self.options.commit or (about["commit"] or "")[:12]
-        self.about = about | {"commit": commit, "began": self.began}
+        commit = self.options.commit or about["commit"] or ""
+        dirty = "-dirty" if commit.endswith("-dirty") else ""
+        self.about = about | {"commit": f"{commit[:12]}{dirty}", "began": self.began}
         if self.file is None:
             name = re.sub(r"\W+", "-", about["device"]).strip("-").lower()
             folder = self.options.out or FOLDER
             folder.mkdir(parents=True, exist_ok=True)
             self.file = folder / f"{name}.csv"
             self.rows = table.read(self.file)
-            if self.options.out and not self.options.toy and THROUGHPUT.exists():
-                self.throughput.write_bytes(THROUGHPUT.read_bytes())
+            shipped = _throughputs(self.options)[0]
+            if shipped.exists() and not self.throughput.exists():
+                self.throughput.write_bytes(shipped.read_bytes())
 
     def _add(self, piece: Any, row: dict[str, Any]) -> None:
         from maskalign.bench.gpu import table
@@ -177,8 +196,10 @@ class Run:
 def _rows(name: str, toy: bool, seconds: float, errors: Any) -> Iterator[dict[str, Any]]:
     """Yield what a piece's process prints; if it fails or is too slow, its exit code or None."""
     command = [sys.executable, "-m", "maskalign.bench.gpu", "--piece", name]
+    scratch = tempfile.TemporaryDirectory(prefix="maskalign-gpu-")  # a killed piece removes nothing
     process = subprocess.Popen(
         [*command, *(["--toy"] if toy else [])],
+        env=os.environ | {"TMPDIR": scratch.name},
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
@@ -209,6 +230,7 @@ def _rows(name: str, toy: bool, seconds: float, errors: Any) -> Iterator[dict[st
         with contextlib.suppress(ProcessLookupError):  # whatever it has started
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        scratch.cleanup()
     if late.is_set() or code:
         yield {"ended": None if late.is_set() else code}
 

@@ -1,7 +1,7 @@
-"""Whether a device computes what the CPU does: a check raises AssertionError, or says what it saw.
+"""Checks of a device against the CPU. A check raises AssertionError or returns its finding.
 
-They run as tests where there is a GPU (``make test-gpu``), as a piece of the benchmark, and on the
-CPU in the ordinary tests, which also see each of them fail.
+``make test-gpu`` runs them as tests: on a GPU where there is one; on the CPU everywhere, where each
+but that of compiled steps is also seen to fail. The benchmark runs them as one of its pieces.
 """
 
 import contextlib

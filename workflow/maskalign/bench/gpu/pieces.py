@@ -45,7 +45,7 @@ def row(setting: str, measure: str, unit: str, values: float | list[float], note
 
 
 def ceilings(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Dense matrix products and a copy: what this card can do at most."""
+    """Yield the rates of dense matrix products and of a copy: what this card can do at most."""
     side = sizes.side
     for name, dtype, tf32 in (
         ("bfloat16", torch.bfloat16, False),
@@ -87,7 +87,7 @@ def _seconds(call: Callable[[], Any], device: str, block: float) -> list[float]:
 
 
 def textbook(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Images a second of the textbook procedure, with torch's own flags."""
+    """Yield images per second of the textbook procedure, with torch's own flags."""
     from maskalign.bench import training
 
     for workers in sizes.workers:
@@ -97,7 +97,7 @@ def textbook(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
 
 
 def ours(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Images a second of the study's loop in all settings, and where a step's time goes.
+    """Yield images per second of the study's loop in all settings, and where a step's time goes.
 
     Profiling slows what follows it, so it comes after what is timed; compiled settings, which would
     have to be compiled again, are profiled at once. A setting that fails does not keep the others
@@ -135,7 +135,7 @@ def _timed(
     job |= {"seconds": sizes.seconds} | SETTINGS[setting]
     found = training.ours(job, folder, device, profile and profile.step)
     speed = row(setting, "training", "images/s", found["images_s"])
-    yield speed | {k: f"{found[k]:.5g}" for k in ("low", "high")}
+    yield speed | {k: f"{found[k]:.5g}" for k in ("low", "high")} | {"repeats": found["epochs"]}
     yield row(setting, "training alone", "images/s", found["train_images_s"])
     yield row(setting, "evaluation", "images/s", found["eval_images_s"])
     yield row(setting, "step", "ms", found["step_ms"])
@@ -230,13 +230,13 @@ def _operations(network: str, device: str) -> float:
 
 
 def at_once(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Images a second in sum of several trainings that share the device."""
+    """Yield images per second in sum of several trainings that share the device."""
     for jobs in sizes.at_once:
         yield _together(network, sizes, jobs, "")
 
 
 def mps(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Return the same through NVIDIA's multi-process service, in its default mode."""
+    """Yield the same through NVIDIA's multi-process service, in its default mode."""
     with _service(folder):
         for jobs in (n for n in sizes.at_once if n > 1):
             yield _together(network, sizes, jobs, ", MPS")
@@ -264,29 +264,36 @@ def _service(folder: Path) -> Iterator[None]:
     command = "nvidia-cuda-mps-control"
     if not shutil.which(command):
         raise UnavailableError(f"{command} is not installed")
+    # In the foreground, so that it ends with this process however that ends.
     places = {"CUDA_MPS_PIPE_DIRECTORY": "pipe", "CUDA_MPS_LOG_DIRECTORY": "log"}
     for variable, name in places.items():
         (folder / name).mkdir()
         os.environ[variable] = str(folder / name)
-    subprocess.run([command, "-d"], check=True, timeout=20, stdout=subprocess.DEVNULL)
+    service = subprocess.Popen([command, "-f"], stdout=subprocess.DEVNULL)
     try:
+        time.sleep(2)
+        if service.poll() is not None:
+            raise UnavailableError(f"{command} ended with exit code {service.returncode}")
         yield
     finally:
-        quit_it = {"input": "quit\n", "text": True, "timeout": 20}
-        subprocess.run([command], check=False, stdout=subprocess.DEVNULL, **quit_it)
+        service.terminate()
+        service.wait()
 
 
 # -- the rest --------------------------------------------------------------------------------------
 
 
 def start(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Seconds of a job before its training runs: of its process, and of what a GPU adds."""
+    """Yield the seconds of a job before its training runs: its process, and what a GPU adds."""
     job = "a training job without its training"
     yield row(job, "start", "s", starting.measure({"what": job}, folder, device))
-    code = "import time, torch; t = time.perf_counter(); torch.zeros(1, device='{}'); {}"
-    command = [sys.executable, "-c", code.format(device, "print(time.perf_counter() - t)")]
+    code = (
+        "import sys, time, torch; began = time.perf_counter(); "
+        "torch.zeros(1, device=sys.argv[1]); print(time.perf_counter() - began)"
+    )
+    command = [sys.executable, "-c", code, device]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    yield row("CUDA context", "start", "s", float(done.stdout))
+    yield row("first tensor on the device", "start", "s", float(done.stdout))
 
     def spent(call: Callable[[], Any]) -> float:
         work.synchronize(device)
@@ -300,7 +307,7 @@ def start(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row
     model = work.build(name).to(device, memory_format=torch.channels_last)
     x = torch.randn(work.BATCH, 3, size, size, device=device).to(memory_format=torch.channels_last)
     y = torch.arange(work.BATCH, device=device) % work.CLASSES
-    take = GraphedStep(_step(model, bfloat16=True), torch.device(device))
+    take = GraphedStep(_step(model), torch.device(device))
     steps = [spent(lambda: take(x, y, 0.01)) for _ in range(WARM_UP + 2)]
     for what, seconds in (
         ("first step", steps[0]),
@@ -311,15 +318,16 @@ def start(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row
         yield row(f"{what} of {name}, bfloat16", "start", "s", seconds)
 
 
-def _step(model: torch.nn.Module, bfloat16: bool) -> Step:
+def _step(model: torch.nn.Module) -> Step:
+    """Return a step in bfloat16, of the whole network."""
     weights = list(model.parameters())
     momentum = [torch.zeros_like(w) for w in weights]
     total = torch.zeros((), dtype=torch.float64, device=weights[0].device)
-    return Step(model, weights, momentum, [], [], total, 0.9, 5e-4, bfloat16)
+    return Step(model, weights, momentum, [], [], total, 0.9, 5e-4, bfloat16=True)
 
 
 def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Matching and one line: seconds, and times the textbook's passes or the forward passes."""
+    """Yield seconds of matching and of one line, each beside what it is compared with."""
     from maskalign.bench import connectivity, matching
 
     devices.exact()
@@ -328,7 +336,7 @@ def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
     note = f"{found['groups']} groups, {found['images']} images"
     yield row("matching", "all groups in one pass", "s", found["ours"], note)
     yield row("matching", "assignment alone", "s", found["assignment"])
-    yield row("matching", "textbook, a pass a group", "s", found["textbook"], note)
+    yield row("matching", "textbook, one pass per group", "s", found["textbook"], note)
     yield row("matching", "channels alike", "%", 100 * found["alike"])
     points = sizes.points[network]
     asked = {"points": points, "grid": 1, "analyses": ["line"]}
@@ -339,7 +347,7 @@ def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
 
 
 def one_step(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """One training step of ResNet50, plain and as a graph."""
+    """Yield the time of one training step, plain and as a graph."""
     devices.exact()
     architecture, width, _, _ = work.NETWORKS[network]
     build = {"classes": 1000, "image_size": sizes.pixels, "in_channels": 3, "width": width}
@@ -352,10 +360,10 @@ def one_step(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
         model(x[:2]).sum().backward()
     model.zero_grad()
     yield row("", "operations", "MFLOP/image", counter.get_total_flops() / 2e6)
-    plain = _step(model, bfloat16=True)
+    plain = _step(model)
     graphed = GraphedStep(plain, torch.device(device))
     for setting, take in (("bfloat16", plain), ("bfloat16, graph", graphed)):
-        for _ in range(4):  # a graph is recorded at the fourth
+        for _ in range(WARM_UP + 1):  # the last one records the graph
             take(x, y, 0.01)
         spent = _seconds(lambda take=take: take(x, y, 0.01), device, sizes.block)
         note = f"batch {sizes.batch}, {sizes.pixels} pixels"
@@ -367,7 +375,7 @@ def one_step(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
 
 
 def correctness(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[Row]:
-    """Every check: 1 where it holds, 0 where it does not, and what it found."""
+    """Yield 1 for each check that holds and 0 for each that does not, with its finding."""
     from maskalign.bench.gpu import checks
 
     devices.exact()

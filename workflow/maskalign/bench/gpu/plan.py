@@ -1,4 +1,4 @@
-"""What is measured, in which order, and how large: each piece is a process of its own."""
+"""Pieces of the benchmark: their order, sizes and time limits. Each is a process of its own."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bfloat16, graph, compiled": BFLOAT16 | GRAPH | COMPILE,
     "bfloat16, compiled": BFLOAT16 | COMPILE,
 }
-# Where a step is long, launches matter less and float32 takes its time.
+# For other networks: in wide ones launches matter less, and float32 is slow.
 FEWER = ["bfloat16, graph", "float32", "bfloat16", "TF32", "bfloat16, graph, compiled"]
 PROFILED = ["bfloat16, graph", "bfloat16", "float32"]  # and what is compiled
 

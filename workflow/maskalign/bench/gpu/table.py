@@ -20,7 +20,7 @@ SHOWN = {  # columns of the short table: measure, title
     "training": "images/s",
     "times the textbook": "× textbook",
     "share of the dense rate": "% of dense bfloat16",
-    "step": "ms a step",
+    "step": "ms per step",
     "device busy": "ms busy",
     "kernels and copies": "kernels",
     "graph launches": "graphs",
@@ -100,22 +100,33 @@ def page(rows: list[Row], missing: dict[str, str]) -> str:
     """
     runs = sorted({tuple(str(r[k]) for k in ABOUT[:7]) for r in rows}, key=lambda run: run[6])
     lines = [f"# Measured on {runs[-1][0]}" if runs else "# Nothing measured", ""]
-    lines += [
-        f"Driver {driver}, torch {torch}, CUDA {cuda}, Python {python}, commit {commit}, {began}."
-        for _, driver, torch, cuda, python, commit, began in runs
-    ]
-    lines += ["", *short(rows), "", "| piece | setting | measure | median | range | note |"]
-    lines += ["|---|---|---|---:|---:|---|"]
+    for _, driver, torch, cuda, python, commit, began in runs:
+        versions = f"torch {torch}, CUDA {cuda or 'none'}, Python {python}, commit {commit}"
+        lines.append(f"- Driver {driver or 'none'}, {versions}, {began}.")
+    lines += ["", *short(rows), "", "| piece | setting | measure | median | range | note | run |"]
+    lines += ["|---|---|---|---:|---:|---|---|"]
     trained = {r["network"] for r in rows if r["measure"] == "training"}
     for r in rows:
         if r["measure"] in SHOWN and r["network"] in trained:
             continue
-        spread = f"{r['low']} to {r['high']}" if int(r["repeats"]) > 1 else ""
-        value = f"{r['value']} {r['unit']}".strip()
-        cells = [r["piece"], r["setting"], r["measure"], value, spread, r["note"]]
+        low, high = (plain(r[k]) for k in ("low", "high"))
+        spread = f"{low} to {high}" if low != high else ""
+        value = f"{plain(r['value'])} {r['unit']}".strip()
+        piece = f"{r['piece']} {r['network']}" if r["piece"] == DERIVED else r["piece"]
+        cells = [piece, r["setting"], r["measure"], value, spread, r["note"], r["began"]]
         lines.append(f"| {' | '.join(c.replace('|', '/') for c in cells)} |")
-    lines += ["", *(f"Not measured: {name} ({why})." for name, why in missing.items())]
+    lines += ["", *(f"- Not measured: {name} ({why})." for name, why in missing.items())]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def plain(number: str) -> str:
+    """Return a number as it is read: whole from a thousand on, else with three digits.
+
+    >>> plain("153000"), plain("0.85333"), plain("10.7")
+    ('153,000', '0.853', '10.7')
+    """
+    value = float(number)
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def short(rows: list[Row]) -> list[str]:
@@ -128,13 +139,16 @@ def short(rows: list[Row]) -> list[str]:
     lines += ["|---|---|" + "---:|" * len(SHOWN)]
     for (network, setting), values in found.items():
         if "training" in values:
-            cells = [values.get(measure, "") for measure in SHOWN]
+            cells = [plain(values[m]) if m in values else "" for m in SHOWN]
             lines.append(f"| {network} | {setting} | {' | '.join(cells)} |")
     return lines
 
 
 def add_throughput(file: Path, rows: list[Row]) -> None:
-    """Add the speed of the settings that a recipe can ask for to a table of ``cost.THROUGHPUT``."""
+    """Add the speed of the settings that a recipe can ask for to a table of ``cost.THROUGHPUT``.
+
+    All settings of a network share a process, so ``memory_mib``, its peak, may be too high.
+    """
     table = cost.Throughput([file] if file.exists() else [])
     for r in rows:
         options = SETTINGS.get(r["setting"], {})

@@ -2,10 +2,12 @@
 
 import csv
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 
+import psutil
 import pytest
 import torch
 from maskalign import cost
@@ -230,9 +232,28 @@ def test_a_piece_that_is_cut_off_by_the_budget_has_not_failed(
     assert f"not measured: ours ResNet20 x1 ({says})" in capsys.readouterr().out
 
 
-def test_a_piece_takes_no_longer_than_it_may():
+def test_a_piece_takes_no_longer_than_it_may_and_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with tempfile.TemporaryFile("w+") as errors:
-        assert list(command._rows("ours toy", True, 0.3, errors)) == [{"ended": None}]
+        *_, last = command._rows("checks", True, 8, errors)
+    assert last == {"ended": None}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_told_to_end_ends_its_piece(tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, "-m", "maskalign.bench.gpu", "--toy", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout.readline().startswith("ceilings: ")
+    pieces_of_it = psutil.Process(run.pid).children(recursive=True)
+    run.terminate()
+    assert run.wait(60) == 128 + signal.SIGTERM
+    run.stdout.close()
+    assert pieces_of_it
+    assert not psutil.wait_procs(pieces_of_it, timeout=30)[1]
 
 
 def test_what_a_failing_process_says_last_is_the_reason():

@@ -117,7 +117,6 @@ def train(
     masked = [parameters[name] for name in mask or {}]
     # In the weights' own memory format, without which the products are taken one by one.
     masks = [torch.empty_like(parameters[name]).copy_(m) for name, m in (mask or {}).items()]
-    masks = [m.requires_grad_(False) for m in masks]
     identity = f"{FORMAT} {identity}"
     steps = data.steps(plan.batch_size)
     if not steps:

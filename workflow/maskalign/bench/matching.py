@@ -12,8 +12,7 @@ from maskalign.bench import baseline, work
 from maskalign.symmetry import Permutations
 
 BATCH = 256  # of the published procedure
-# Images from which follows how many those are; on a GPU few of them would measure launches.
-TRIED = {"cpu": 32, "cuda": 2560}
+TRIED = 32  # images from which follows how many those are; a job may ask for others
 
 
 def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
@@ -32,8 +31,8 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
     for model in (a, b):  # batch-norm statistics that fit the images
         model.train()
         with torch.no_grad():
-            model(images[:32])
-    tried = TRIED[torch.device(device).type]
+            model(images[:TRIED])
+    tried = job.get("tried", TRIED)
 
     def batches(pixels: torch.Tensor, count: int, size: int) -> Iterator[torch.Tensor]:
         order = torch.arange(count, device=device) % len(pixels)
@@ -44,10 +43,10 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
     def match(count: int) -> Permutations:
         return baseline.match(symmetry, a, b, lambda: batches(first, count, BATCH))
 
-    match(2 if tried < BATCH else tried)  # warms up
-    count = tried * job["seconds"] / _timed(lambda: match(tried))[0]
-    # On a GPU of such batches as have been seen: cuDNN plans each shape when it first meets it.
-    count = max(1, round(count)) if tried < BATCH else tried * max(1, round(count / tried))
+    match(min(tried, BATCH))  # warms up
+    count = max(1, round(tried * job["seconds"] / _timed(lambda: match(tried))[0]))
+    if count > BATCH:  # of whole batches: cuDNN plans each shape when it first meets it
+        count -= count % BATCH
     textbook, theirs = _timed(lambda: match(count))
     for model in (a, b):
         model.to(memory_format=torch.channels_last)
@@ -57,7 +56,7 @@ def compare(job: dict[str, Any], folder: Path, device: str) -> dict[str, float]:
         inputs = batches(last, count, data.evaluation_batch)
         return matching.correlate(symmetry, a, b, (x.permute(0, 3, 1, 2) for x in inputs))
 
-    correlate(tried)
+    correlate(count)  # warms up
     passing, correlations = _timed(lambda: correlate(count), device)
     assignment, found = _timed(lambda: matching.match_activations(correlations))
     same = sum(int((theirs[name] == perm).sum()) for name, perm in found.items())

@@ -35,8 +35,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m maskalign.bench.gpu", description=__doc__)
     from maskalign.bench.gpu import plan
 
-    names = ", ".join(f"'{p.name}'" for p in plan.PIECES)
-    parser.add_argument("pieces", nargs="*", help=f"only these of {names}")
+    every = ", ".join(f"'{p.name}'" for p in plan.PIECES)
+    parser.add_argument("pieces", nargs="*", help=f"only these of {every}")
     time_help = f"of the whole run, {BUDGET:g} by default"
     parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help=time_help)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write everything there")

@@ -255,7 +255,7 @@ def _together(network: str, sizes: Sizes, jobs: int, how: str) -> Row:
 
 
 class UnavailableError(RuntimeError):
-    """What is to be measured does not exist on this machine; the run has not failed."""
+    """This machine lacks the thing to measure; the run has not failed."""
 
 
 @contextlib.contextmanager
@@ -332,7 +332,8 @@ def analyses(network: str, sizes: Sizes, folder: Path, device: str) -> Iterator[
 
     devices.exact()
     job = {"network": network, "images": sizes.images[network], "made_up": True}
-    found = matching.compare(job | {"seconds": sizes.matched}, folder, device)
+    asked = {"seconds": sizes.matched, "tried": sizes.tried[network]}
+    found = matching.compare(job | asked, folder, device)
     note = f"{found['groups']} groups, {found['images']} images"
     yield row("matching", "all groups in one pass", "s", found["ours"], note)
     yield row("matching", "assignment alone", "s", found["assignment"])

@@ -33,6 +33,7 @@ class Sizes:
         images: training images of an epoch, by network; a quarter as many are evaluated.
         settings: names of ``SETTINGS``, by network.
         points: of a line, by network.
+        tried: images that tell how many are matched, by network: on a GPU few measure launches.
         seconds: for which a setting's epochs are timed, at least.
         block: seconds of a reading, where what is measured is called many times.
         workers: of the textbook procedure's loader.
@@ -47,6 +48,7 @@ class Sizes:
     images: dict[str, int]
     settings: dict[str, list[str]]
     points: dict[str, int]
+    tried: dict[str, int]
     seconds: float = 2.0
     block: float = 0.3
     workers: tuple[int, ...] = (0, 4, 8)
@@ -73,11 +75,13 @@ FULL = Sizes(
         "VGG11 x1": FEWER,
     },
     points={"ResNet20 x1": 11, "ResNet20 x16": 3},
+    tried={"ResNet20 x1": 2560, "ResNet20 x16": 256},
 )
 TOY = Sizes(
     images={work.TOY: 256},
     settings={work.TOY: ["bfloat16, graph", "float32", "bfloat16, graph, compiled"]},
     points={work.TOY: 2},
+    tried={work.TOY: 32},
     seconds=0.01,
     block=0.01,
     workers=(0, 1),

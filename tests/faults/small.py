@@ -55,7 +55,8 @@ def arguments(folder: Path, stage: str, out: Path, epochs: int, width: int = 1) 
         },
         "sparse": {
             "checkpoints": parents / "dense/checkpoints",
-            "mask": parents / "imp/mask.safetensors",
+            "imp_mask": parents / "imp/mask.safetensors",
+            "mask": out / "mask.safetensors",
             "permutation": None,
         },
     }[stage]

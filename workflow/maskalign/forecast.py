@@ -147,7 +147,7 @@ def _disk(run: cost.Run) -> int:
     weights, prunable = _sizes(json.dumps(net, sort_keys=True))
     if run["stage"] == "dense":
         return weights * (1 + len(values["keep_epochs"]))
-    return weights + prunable * (run["stage"] != "sparse")  # a mask is a byte a weight
+    return weights + prunable  # a mask is one byte per weight
 
 
 @functools.cache

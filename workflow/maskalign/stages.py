@@ -65,12 +65,12 @@ def imp(
         before = load(start_mask, net)
     else:
         before = pruning.full_mask(weights, models.prunable(net, values["net"]["unprunable"]))
-    ones = pruning.prune(weights, before, values["sparsity"])
+    pruned = pruning.prune(weights, before, values["sparsity"])
     net.load_state_dict(weights)
-    log = _train(record, net, images, values, state, values["training"]["epochs"], ones)
+    log = _train(record, net, images, values, state, values["training"]["epochs"], pruned)
     save(record, model, net.state_dict())
-    save(record, mask, ones)
-    _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(ones))
+    save(record, mask, pruned)
+    _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(pruned))
 
 
 def match(
@@ -126,24 +126,30 @@ def sparse(
     data: str,
     values: Values,
     checkpoints: str,
-    mask: str,
+    imp_mask: str,
     permutation: str | None,
     state: str,
     model: str,
+    mask: str,
     history: str,
     result: str,
 ):
-    """Train from a dense run's rewind checkpoint under ``mask``, permuted by ``permutation``."""
+    """Train from a dense run's rewind checkpoint under a mask.
+
+    The mask is ``imp_mask``, permuted by ``permutation`` if that is given; it is written to
+    ``mask`` as it was applied.
+    """
     start = checkpoint(checkpoints, values["start_epoch"])
-    record, images, net = begin(data, values, start, mask, permutation)
+    record, images, net = begin(data, values, start, imp_mask, permutation)
     net.load_state_dict(load(start, net))
-    ones = load(mask, net)
+    applied = load(imp_mask, net)
     if permutation:
-        ones = symmetry.permute(symmetry_of(net, images), load(permutation, net), ones)
+        applied = symmetry.permute(symmetry_of(net, images), load(permutation, net), applied)
     epochs = values["dense"]["epochs"] - values["rewind_epoch"]
-    log = _train(record, net, images, values, state, epochs, ones)
+    log = _train(record, net, images, values, state, epochs, applied)
     save(record, model, net.state_dict())
-    _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(ones))
+    save(record, mask, applied)
+    _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(applied))
 
 
 # -- what the trainings share ----------------------------------------------------------------------

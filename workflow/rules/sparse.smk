@@ -2,13 +2,14 @@ rule sparse:
     input:
         data=data_of,
         checkpoints=f"{MODEL}/dense/init-{{init_seed}}/checkpoints",
-        mask=parents("sparse", "mask", "mask.safetensors"),
+        imp_mask=parents("sparse", "mask", "mask.safetensors"),
         permutation=branch(
             evaluate("{method} == 'permuted'"),
             then=f"{RUNS}/{PATHS['match']}/permutation.safetensors",
         ),
     output:
         model=f"{RUNS}/{PATHS['sparse']}/model.safetensors",
+        mask=f"{RUNS}/{PATHS['sparse']}/mask.safetensors",
         history=f"{RUNS}/{PATHS['sparse']}/history.csv",
         result=f"{RUNS}/{PATHS['sparse']}/result.json",
     log:

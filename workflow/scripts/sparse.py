@@ -11,10 +11,11 @@ with job(snakemake, gpus):
         data=snakemake.input.data,
         values=snakemake.params.values,
         checkpoints=snakemake.input.checkpoints,
-        mask=snakemake.input.mask,
+        imp_mask=snakemake.input.imp_mask,
         permutation=snakemake.input.permutation or None,
         state=snakemake.params.state,
         model=snakemake.output.model,
+        mask=snakemake.output.mask,
         history=snakemake.output.history,
         result=snakemake.output.result,
     )

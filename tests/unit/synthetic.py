@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from maskalign.results import COLUMNS, CURVE_COLUMNS, PLANE_COLUMNS
+from maskalign.results import TABLES
 from maskalign.study import IDENTITY, Study
 
 BONUS = {"dense": 4.0, "imp": 2.0, "lth": 2.0, "permuted": 0.8, "naive": 0.0}
@@ -18,7 +18,7 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     rows = []
     for run in study.runs.to_dict("records"):
-        identity = {k: run[k] for k in IDENTITY}
+        identity = {k: run[k] for k in IDENTITY} | _origin(run)
         status = _status(run, diverged)
 
         def add(split, metric, value, identity=identity, status=status, **where):
@@ -49,7 +49,7 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
                 for correction, factor in (("none", 2.5), (_corrected(run), 1.0)):
                     for split in ("test", "train"):
                         add(split, f"error_barrier_{correction}", 30 * factor * height, **where)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["runs"])
 
 
 def curves(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -64,19 +64,22 @@ def curves(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
                 for alpha in np.linspace(0, 1, run["values"]["connectivity"]["points"]):
                     bump = 4 * alpha * (1 - alpha) * height * factor * draw.uniform(0.9, 1.1)
                     for split in ("train", "test"):
-                        identity = {k: run[k] for k in IDENTITY} | where
+                        identity = {k: run[k] for k in IDENTITY} | _origin(run) | where
                         place = {"alpha": alpha, "correction": correction, "split": split}
                         place["status"] = _status(run, diverged)
                         scores = {"loss": 0.2 + 2 * bump, "error": 5 + 30 * bump}
                         rows.append(identity | place | scores)
-    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+    return pd.DataFrame(rows, columns=TABLES["curves"])
 
 
 def planes(study: Study) -> pd.DataFrame:
     """Return landscapes.csv of a study."""
     runs = [study.run(path) for path in study.paths("landscape")]
-    rows = [plane().assign(**{k: run[k] for k in IDENTITY}, status="completed") for run in runs]
-    return pd.concat(rows)[PLANE_COLUMNS]
+    rows = [
+        plane().assign(**{k: run[k] for k in IDENTITY}, **_origin(run), status="completed")
+        for run in runs
+    ]
+    return pd.concat(rows)[TABLES["planes"]]
 
 
 def plane(points: int = 9) -> pd.DataFrame:
@@ -91,6 +94,12 @@ def plane(points: int = 9) -> pd.DataFrame:
     rows = [{"x": x, "y": y, "error": error(x, y)} for x, y in places]
     rows += [{"x": x, "y": y, "error": error(x, y), "mark": m} for m, (x, y) in marks.items()]
     return pd.DataFrame(rows)
+
+
+def _origin(run: dict) -> dict:
+    """Return what made a run's rows, as if nothing was behind it."""
+    versions = f"{run['stage']} {run['values']['version']}"
+    return {"path": run["path"], "versions": versions, "commit": "c0ffee"}
 
 
 def _accuracy(run: dict, draw: np.random.Generator) -> float:

@@ -125,6 +125,7 @@ def test_a_job_computes_float32_in_float32_and_in_one_order(tmp_path, torchs_def
     save_tensors(tmp_path / "data.safetensors", tensors)
     values = {
         "stage": "dense",
+        "version": 1,
         "width": 1,
         "data": {"mean": [0.5], "std": [0.5], "crop_padding": 1, "flip": False},
         "net": {"architecture": "vgg11", "options": {"plan": [4, "M"]}},

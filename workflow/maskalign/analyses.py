@@ -10,8 +10,8 @@ from maskalign import connectivity, pruning, symmetry
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate_each, predict
 from maskalign.identity import IDENTITY
-from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, write_rows
-from maskalign.stage import Values, begin, load, status_of, symmetry_of
+from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, merged, write_rows
+from maskalign.stage import Values, begin, load, status_of, symmetry_of, versions_of
 
 
 def interpolation(data: str, values: Values, a: str, b: str, permutation: str, curve: str, result):
@@ -35,6 +35,7 @@ def imp_barrier(
 ):
     """Interpolate between the dense model and the model of every IMP round."""
     record, images, model = begin(data, values, start)
+    record.versions = merged(record.versions, versions_of(*rounds, *masks))
     weights, groups = load(start, model), symmetry_of(model, images)
     rows = []
     for file, mask in zip(rounds, masks, strict=True):
@@ -78,6 +79,7 @@ def diversity(data: str, values: Values, members: dict[str, list[str]], result: 
     for method, files in members.items():
         nets = connectivity.networks(model, (load(file, model) for file in files))
         logits, labels = predict(nets, images.test_batches())
+        record.versions = merged(record.versions, versions_of(*files))
         where = {"method": method, "split": "test", "status": status_of(*files)}
         record.add(compare(logits, labels), **where)
     record.finish(result)

@@ -27,7 +27,7 @@ KEYS = {
     "early_matching": ["sparsity", "method", "rewind_epoch", "matching_epoch", "metric"],
     "diversity": ["sparsity", "method", "metric"],
 }
-OURS = ["mean", "std", "n", "diverged"]
+OURS = ["mean", "std", "n", "diverged", "runs"]
 COLUMNS = [
     *("table", "model", "width", "dataset", "sparsity", "method", "rewind_epoch"),
     *("matching_epoch", "metric", "study_dataset", "study_model", *OURS),

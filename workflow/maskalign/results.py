@@ -24,8 +24,16 @@ COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
 CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error", "status"]
 PLANE_COLUMNS = [*IDENTITY, "x", "y", "error", "mark", "status"]
 COMPLETED, DIVERGED = "completed", "diverged"
+# What made a row: the path of its run, the versions of all stages behind it, the commit.
+ORIGIN = ["path", "versions", "commit"]
 # What the collected tables are made of: runs.csv, connectivity.csv, landscapes.csv.
-TABLES = {"runs": COLUMNS, "curves": CURVE_COLUMNS, "planes": PLANE_COLUMNS}
+TABLES = {
+    "runs": [*COLUMNS, *ORIGIN],
+    "curves": [*CURVE_COLUMNS, *ORIGIN],
+    "planes": [*PLANE_COLUMNS, *ORIGIN],
+}
+
+Versions = dict[str, list[int]]  # of stages; of each those that a result comes from, sorted
 
 
 class Record:
@@ -34,6 +42,7 @@ class Record:
     Attributes:
         identity: hash of the values that determine the run.
         status: ``completed``, or ``diverged`` if the run or anything it is made from diverged.
+        versions: result versions of this run's stage and of all stages that it is made from.
         guard: raises if another job has taken the run over; to be called before a file is written.
     """
 
@@ -42,6 +51,7 @@ class Record:
         self.values = values
         self.identity = values_hash(values)
         self.status = COMPLETED
+        self.versions: Versions = {values["stage"]: [values["version"]]}
         self.guard: Callable[[], None] = lambda: None
         self.metrics: list[dict[str, Any]] = []
         self._began = time.perf_counter()
@@ -56,6 +66,7 @@ class Record:
             "run": {k: self.values.get(k) for k in IDENTITY},
             "stage": self.values["stage"],
             "status": self.status,
+            "versions": self.versions,
             "metrics": self.metrics,
             **more,
             "values_hash": self.identity,
@@ -65,6 +76,16 @@ class Record:
         sweep(Path(path).parent)
         write_json(path, content)
         print(f"{self.status}: {len(self.metrics)} numbers in {path}")
+
+
+def merged(*of: Versions) -> Versions:
+    """Return all versions of every stage.
+
+    >>> merged({"dense": [1]}, {"dense": [1, 2], "imp": [1]})
+    {'dense': [1, 2], 'imp': [1]}
+    """
+    stages = sorted({stage for versions in of for stage in versions})
+    return {stage: sorted({v for each in of for v in each.get(stage, [])}) for stage in stages}
 
 
 def provenance() -> dict[str, Any]:
@@ -111,6 +132,8 @@ def _csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> str:
 def collect(role: str, files: Iterable[str | Path], study: "Study") -> list[dict[str, Any]]:
     """Return the rows of ``files``: of records (``runs``), of curves or of planes.
 
+    A run of another result version is no error: its rows name their version (``origin.warning``).
+
     Raises:
         ValueError: one line, if a file is damaged, or its run was made with other values than those
             of ``study``.
@@ -120,15 +143,26 @@ def collect(role: str, files: Iterable[str | Path], study: "Study") -> list[dict
         record = read_json(file.with_name("result.json"))
         run = study.run(file.parent.relative_to(study.runs_folder).as_posix())
         _check(file, record, run["values"])
+        origin = _origin(run["path"], record)
         if role == "runs":
-            rows += [record["run"] | {"status": record["status"]} | m for m in record["metrics"]]
+            shared = record["run"] | {"status": record["status"]} | origin
+            rows += [shared | m for m in record["metrics"]]
         else:
             with file.open(encoding="utf-8", newline="") as lines:
-                rows += list(csv.DictReader(lines))
+                rows += [row | origin for row in csv.DictReader(lines)]
     return rows
 
 
+def _origin(path: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of ORIGIN; a record without ``versions`` knows its own alone."""
+    own = {record["stage"]: [record["values"]["version"]]}
+    versions = merged(record.get("versions", {}), own)
+    text = ", ".join(f"{stage} {v}" for stage, every in versions.items() for v in every)
+    return {"path": path, "versions": text, "commit": record["provenance"]["commit"]}
+
+
 def _check(file: Path, record: dict[str, Any], values: dict[str, Any]) -> None:
+    values = values | {"version": record["values"].get("version")}
     if record["values_hash"] == values_hash(values):
         return
     made, wanted = flat(record["values"]), flat(values)

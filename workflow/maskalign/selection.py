@@ -12,11 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from maskalign import origin
 from maskalign.plan import OTHER_MATCHING
 from maskalign.study import Study
 
-# Raised by hand when a table's or figure's content changes, so that Snakemake makes it again.
-VERSION = {"tables": 4, "figures": 4, "claims": 1, "comparison": 2, "report": 2}
+# Raised by hand when the content of what a rule writes changes, so that Snakemake makes it again.
+VERSION = {"runs": 1, "tables": 5, "figures": 5, "claims": 2, "comparison": 3, "forecast": 1}
+VERSION["report"] = 3
 METHODS = ["dense", "imp", "lth", "naive", "permuted"]
 AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
 KEYS = [
@@ -205,10 +207,10 @@ def on_lines(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
 
 
 def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Return columns ``by``, mean, sample std (n - 1), n and diverged, one row a group.
+    """Return columns ``by``, mean, sample std (n - 1), n, diverged and runs, one row per group.
 
     Diverged values enter neither mean, std nor n; ``diverged`` counts them. The std of a single
-    value is NaN.
+    value is NaN. ``runs`` are the paths of all runs of the group, diverged ones included.
     """
     lost = rows["status"] == "diverged"
     kept = rows.assign(value=rows["value"].where(~lost), diverged=lost)
@@ -218,6 +220,7 @@ def summarise(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         std=("value", "std"),
         n=("value", "count"),
         diverged=("diverged", "sum"),
+        runs=("path", origin.joined),
     )
 
 

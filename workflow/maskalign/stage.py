@@ -1,5 +1,6 @@
 """What all stages share: how a run begins, and tensors that carry their run's status."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from maskalign import devices, graph, models, symmetry
 from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
 from maskalign.data import open_data
-from maskalign.results import COMPLETED, DIVERGED, Record
+from maskalign.results import COMPLETED, DIVERGED, Record, Versions, merged
 from maskalign.seeds import derive
 
 Values = dict[str, Any]
@@ -23,6 +24,7 @@ def begin(
     """
     record = Record(values)
     record.status = status_of(*made_from)
+    record.versions = merged(record.versions, versions_of(*made_from))
     devices.exact()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = open_data(data, values["data"], device)
@@ -50,10 +52,15 @@ def status_of(*files: str | Path | None) -> str:
     return DIVERGED if DIVERGED in found else COMPLETED
 
 
+def versions_of(*files: str | Path | None) -> Versions:
+    """Return the result versions behind ``files``, which carry those of their run."""
+    return merged(*(json.loads(read_metadata(f).get("versions", "{}")) for f in files if f))
+
+
 def save(record: Record, file: str | Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors that carry the status of their run to all that is made from them."""
+    """Write tensors that carry status and versions of their run to all that is made from them."""
     record.guard()
-    save_tensors(file, tensors, {"status": record.status})
+    save_tensors(file, tensors, {"status": record.status, "versions": json.dumps(record.versions)})
 
 
 def load(file: str | Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:

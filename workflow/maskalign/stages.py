@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from maskalign import matching, models, pruning, symmetry
-from maskalign.checkpoint import digest, load_tensors, save_tensors
+from maskalign.checkpoint import digest, load_tensors
 from maskalign.distributed import data_parallel, leave, place
 from maskalign.evaluation import evaluate
 from maskalign.files import write_text
@@ -32,7 +32,7 @@ def dense(
 
     def keep(epoch: int, weights: dict[str, torch.Tensor]) -> None:
         if epoch in values["keep_epochs"]:
-            save_tensors(checkpoint(kept, epoch), weights)
+            save(record, checkpoint(kept, epoch), weights)
 
     log = _train(record, net, images, values, state, values["training"]["epochs"], keep=keep)
     for epoch in values["keep_epochs"]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from maskalign import captions, matching_table, selection, settings
+from maskalign import captions, matching_table, origin, selection, settings
 from maskalign.captions import METHOD_TITLES, METRIC_TITLES
 from maskalign.formats import ABSENT, Cell, Table
 from maskalign.selection import METHODS, Selection
@@ -45,6 +45,8 @@ def build(study: Study, name: str, runs: pd.DataFrame | None = None) -> Table:
         layout = _absent(captions.absence(study, entry["shows"][0]))
         return Table(name, captions.nothing(study, name, entry["shows"]), cells, layout)
     text.append(captions.in_paper(study, name))
+    if "runs" in cells:
+        text.insert(0, origin.warning(origin.behind(cells, runs)))
     return Table(name, captions.join(*text), cells, layout)
 
 
@@ -140,7 +142,8 @@ def _complete(s: Selection, cells: pd.DataFrame) -> pd.DataFrame:
     one = sparse.iloc[0]
     if "sparsities" not in s:  # those of one width are not missing at another one
         full = full.merge(sparse[["width", "sparsity"]].drop_duplicates())
-    full = full.merge(sparse, how="left", on=list(axes)).fillna({"n": 0, "diverged": 0})
+    full = full.merge(sparse, how="left", on=list(axes))
+    full = full.fillna({"n": 0, "diverged": 0, "runs": ""})
     full[["dataset", "model", "metric"]] = [one["dataset"], one["model"], one["metric"]]
     dense = cells[(cells["method"] == "dense") & cells["width"].isin(axes["width"])]
     return pd.concat([dense, full[cells.columns]], ignore_index=True)
@@ -167,7 +170,7 @@ def ensembles(study: Study, run: dict[str, Any], runs: pd.DataFrame) -> pd.DataF
 
 
 def _none() -> pd.DataFrame:
-    return pd.DataFrame(columns=[*CELL, "mean", "std", "n", "diverged"])
+    return pd.DataFrame(columns=[*CELL, "mean", "std", "n", "diverged", "runs"])
 
 
 # -- layout ----------------------------------------------------------------------------------------

@@ -91,10 +91,17 @@ def _verdict(row: dict[str, Any], margin: float) -> str:
     return NOT_SUPPORTED if row["low"] > margin or row["high"] < -margin else UNDECIDED
 
 
-def markdown(study: Study, table: pd.DataFrame) -> str:
-    """Return the claims as a page: one verdict a claim, and the tests behind it."""
+def markdown(study: Study, table: pd.DataFrame, warning: str = "") -> str:
+    """Return the claims as a page: one verdict per claim, and the tests behind it.
+
+    Args:
+        study: the study.
+        table: what ``judge`` returns.
+        warning: a sentence to stand first, such as that of ``origin.warning``.
+    """
     title = f"# Claims: study {study.name}, protocol {study.protocol}"
-    lines = [title, "", " ".join(str(__doc__).split("\n\n", 1)[1].split()), ""]
+    lines = [title, "", *([f"**{warning}**", ""] if warning else [])]
+    lines += [" ".join(str(__doc__).split("\n\n", 1)[1].split()), ""]
     pooled = table[table["scope"] == "all"]
     lines += ["| Claim | Verdict | Effect | n |", "|---|---|---|---|"]
     for row in pooled.itertuples():

@@ -17,6 +17,7 @@ rule forecast:
         "../../envs/environment.yaml"
     params:
         runs=lambda wildcards: STUDY.fingerprint(),
+        version=selection.VERSION["forecast"],
     message:
         "Forecast the cost of study {STUDY.name}"
     script:

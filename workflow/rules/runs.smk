@@ -16,6 +16,8 @@ rule runs:
         f"{LOGS}/runs.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        version=selection.VERSION["runs"],
     message:
         "Collect the results of all runs"
     script:

@@ -3,9 +3,11 @@
 from maskalign.job import job
 
 with job(snakemake):
-    from maskalign import files, selection, study, verdicts
+    from maskalign import files, origin, selection, study, verdicts
 
     config = study.load(snakemake.config)
-    table = verdicts.judge(config, selection.read_rows(snakemake.input.runs))
+    runs = selection.read_rows(snakemake.input.runs)
+    table = verdicts.judge(config, runs)
+    page = verdicts.markdown(config, table, origin.warning(runs))
     files.write_text(snakemake.output.csv, table.to_csv(index=False))
-    files.write_text(snakemake.output.markdown, verdicts.markdown(config, table))
+    files.write_text(snakemake.output.markdown, page)

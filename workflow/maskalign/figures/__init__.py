@@ -1,5 +1,8 @@
 """The paper's figures from the results of a study: one module a kind of figure."""
 
+import dataclasses
+
+from maskalign import captions, origin
 from maskalign.figures import accuracy, imp, interpolation, matching, procedure, toy
 from maskalign.figures.style import Drawing, Sources, styled, write
 from maskalign.study import Study
@@ -26,4 +29,9 @@ def build(study: Study, name: str, sources: Sources) -> Drawing:
         sources: results; the kinds ``toy`` and ``procedure`` need none.
     """
     with styled():
-        return KINDS[study.config["artefacts"]["figures"][name]["kind"]](study, name, sources)
+        drawing = KINDS[study.config["artefacts"]["figures"][name]["kind"]](study, name, sources)
+    if "runs" not in drawing.data:
+        return drawing
+    given = (sources.runs, sources.curves, sources.planes)
+    warning = origin.warning(origin.behind(drawing.data, *(g for g in given if g is not None)))
+    return dataclasses.replace(drawing, caption=captions.join(warning, drawing.caption))

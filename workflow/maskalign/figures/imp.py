@@ -94,7 +94,8 @@ def _of(s: dict[str, Any], planes: pd.DataFrame) -> pd.DataFrame:
     """Return the plane of a selection of one width; no rows if it was not run or diverged."""
     planes = planes[planes["status"] != "diverged"]
     keys = {"dataset": s["dataset"], "model": s["model"], "width": s["widths"][0]}
-    return planes[(planes[list(keys)] == pd.Series(keys)).all(axis=1)]
+    planes = planes[(planes[list(keys)] == pd.Series(keys)).all(axis=1)]
+    return planes.rename(columns={"path": "runs"}).drop(columns=["versions", "commit"])
 
 
 def _plane(figure: Figure, ax: Axes, plane: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 from packaging.requirements import Requirement
 
-from maskalign import captions, comparison, reported, selection
+from maskalign import captions, comparison, origin, reported, selection
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.results import DIVERGED, provenance
 from maskalign.study import Study
@@ -37,8 +37,10 @@ def build(study: Study, folder: Path, root: Path) -> str:
     needs = rules.edges((folder / "rulegraph.dot").read_text(encoding="utf-8"))
     every = rules.read(root, needs)
     points = selection.read_rows(folder / "connectivity.csv")
+    made = [selection.read_rows(folder / name) for name in ("runs.csv", "landscapes.csv")]
     return _template(root).render(
         study=study,
+        warning=origin.warning(pd.concat([*made, points])),
         scale=summary.scale(study, runs),
         claims=summary.claims(study, pd.read_csv(folder / "claims.csv")),
         figures=figures,

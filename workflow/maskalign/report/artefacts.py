@@ -39,6 +39,19 @@ class Cells:
     labels: int = 1
 
 
+@dataclass(frozen=True)
+class Behind:
+    """The runs behind the cells of a table or the points of a figure.
+
+    Attributes:
+        head: what tells the cells apart, such as ``width``, ``method``.
+        rows: for each set of runs its values of ``head``, how many cells it is behind, and paths.
+    """
+
+    head: list[str]
+    rows: list[tuple[list[str], int, list[str]]]
+
+
 @dataclass
 class Artefact:
     """A table or figure.
@@ -53,6 +66,7 @@ class Artefact:
         runs: paths of the runs it is made from.
         stages: how many of them are of each stage.
         files: title -> file, relative to the study's folder.
+        behind: which runs are behind which cells; None if it needs no runs.
         paper: what the paper reports in this place, with ours beside it.
         compared: whether any of them is compared with ours.
         why: why the others are not, or why there are none.
@@ -68,6 +82,7 @@ class Artefact:
     runs: list[str]
     stages: dict[str, int]
     files: dict[str, str]
+    behind: "Behind | None" = None
     image: Image | None = None
     cells: Cells | None = None
     paper: list[tuple[str, Cells]] = field(default_factory=list)
@@ -93,7 +108,7 @@ def figures(study: Study, folder: Path) -> list[Artefact]:
         text = (folder / f"figures/{name}.md").read_text(encoding="utf-8")
         files = {kind: f"figures/{name}.{kind.lower()}" for kind in ("CSV", "PDF", "PNG")}
         image = png(folder / f"figures/{name}.png")
-        found.append(_artefact(study, "figures", name, text, files, image=image))
+        found.append(_artefact(study, folder, "figures", name, text, files, image=image))
     return found
 
 
@@ -104,7 +119,7 @@ def tables(study: Study, folder: Path, table: pd.DataFrame, paper: Paper) -> lis
         text = (folder / f"tables/{name}.md").read_text(encoding="utf-8")
         kinds = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
         files = {kind: f"tables/{name}.{suffix}" for kind, suffix in kinds.items()}
-        made = _artefact(study, "tables", name, text, files, cells=grid(text))
+        made = _artefact(study, folder, "tables", name, text, files, cells=grid(text))
         _compare(study, made, table, paper)
         found.append(made)
     return found
@@ -132,6 +147,29 @@ def refer(study: Study, figures: list[Artefact], tables: list[Artefact]) -> None
             ]
 
 
+def behind(cells: pd.DataFrame) -> Behind | None:
+    """Return the runs behind the rows of a table's or figure's CSV file (column ``runs``)."""
+    if "runs" not in cells:
+        return None
+    cells = cells[cells["runs"].notna()]
+    groups = cells.groupby("runs", sort=False)
+    numbers = ["mean", "std", "n", "diverged", "runs", "x", "y", "error", "place", "chance"]
+    names = [c for c in cells if c not in numbers]
+    # What is the same all over a set of runs, and not the same everywhere.
+    head = [
+        c
+        for c in names
+        if (groups[c].nunique(dropna=False) == 1).all() and cells[c].nunique(dropna=False) > 1
+    ]
+    firsts, counts = groups[head].first(), groups.size()
+    texts = firsts.map(lambda v: "" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
+    rows = [
+        (list(text), int(counts[runs]), runs.split())
+        for runs, text in zip(firsts.index, texts.itertuples(index=False, name=None), strict=True)
+    ]
+    return Behind(head, rows)
+
+
 def png(file: Path) -> Image:
     """Return a PNG file as an image; ValueError, one line, if it is none."""
     content = file.read_bytes()
@@ -150,13 +188,16 @@ def grid(text: str) -> Cells:
     return Cells(head, rows, max(labels, 1))
 
 
-def _artefact(study: Study, kind: str, name: str, text: str, files: dict, **content) -> Artefact:
+def _artefact(
+    study: Study, folder: Path, kind: str, name: str, text: str, files: dict, **content
+) -> Artefact:
     """Return an artefact from the first line of its Markdown file, ``**Number.** caption``."""
     number, _, caption = text.splitlines()[0].removeprefix("**").partition(".** ")
     entry = study.config["artefacts"][kind][name]
     part, digits, *rest = name.split("_")
     sources = selection.sources(study, kind, name).values()
     runs = list(dict.fromkeys(f.rpartition("/")[0] for files in sources for f in files))
+    cells = pd.read_csv(folder / files["CSV"])
     return Artefact(
         name=name,
         number=number,
@@ -167,6 +208,7 @@ def _artefact(study: Study, kind: str, name: str, text: str, files: dict, **cont
         runs=runs,
         stages=Counter(study.run(path)["stage"] for path in runs),
         files=files,
+        behind=behind(cells) if len(cells) else None,
         **content,
     )
 

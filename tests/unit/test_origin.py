@@ -1,0 +1,231 @@
+"""From a number back to what made it: runs, result versions, commits."""
+
+import json
+
+import finished
+import pandas as pd
+import pytest
+import synthetic
+import yaml
+from conftest import ROOT
+from maskalign import figures, origin, report, results, selection, stage, tables, verdicts
+from maskalign.results import TABLES, Record
+from maskalign.study import RESULT_VERSION, Study
+
+TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study(TINY)
+
+
+@pytest.fixture(scope="module")
+def sources(study):
+    return {
+        "runs": synthetic.runs(study),
+        "curves": synthetic.curves(study),
+        "planes": synthetic.planes(study),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(study, tmp_path_factory):
+    return finished.write(study, tmp_path_factory.mktemp("finished"))
+
+
+def older(rows, path):
+    """Return the rows with those of one run made by another version and commit."""
+    mine = rows["path"] == path
+    assert mine.any()
+    rows = rows.copy()
+    rows.loc[mine, "versions"] = rows.loc[mine, "versions"].str.replace(r"\d+", "7", regex=True)
+    rows.loc[mine, "commit"] = "0123456789abcdef" + "-dirty"
+    return rows
+
+
+# -- versions --------------------------------------------------------------------------------------
+
+
+def test_rows_of_the_versions_that_the_code_makes_raise_no_warning(sources):
+    for rows in sources.values():
+        assert origin.warning(rows) == ""
+
+
+def test_rows_of_several_versions_raise_one_that_lists_versions_and_commits():
+    now = RESULT_VERSION["sparse"]
+    rows = pd.DataFrame(
+        {
+            "versions": [f"dense 1, sparse {now}", f"dense 1, dense 3, sparse {now}", None],
+            "commit": ["a" * 40, "b" * 40 + "-dirty", None],
+        }
+    )
+    assert origin.warning(rows) == (
+        "Warning: the runs behind this come from more than one result version: dense 1 and 3 "
+        f"(this code makes {RESULT_VERSION['dense']}). They were made at commit {'a' * 12}, "
+        f"{'b' * 12}-dirty."
+    )
+
+
+def test_rows_that_are_all_older_than_the_code_raise_one_too():
+    rows = pd.DataFrame({"versions": ["landscape 1", "landscape 1"], "commit": ["a" * 40] * 2})
+    assert f"landscape 1 (this code makes {RESULT_VERSION['landscape']})" in origin.warning(rows)
+
+
+def record_of(values, folder, *made_from):
+    """Write a run's record and a tensor file as its job does."""
+    record = Record(values)
+    record.versions = results.merged(record.versions, stage.versions_of(*made_from))
+    stage.save(record, folder / "model.safetensors", {})
+    record.finish(folder / "result.json")
+    return folder / "model.safetensors"
+
+
+def test_a_run_has_the_versions_of_all_that_it_is_made_from(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / study.runs_folder
+    path = study.paths("sparse")[0]
+    values = study.run(path)["values"]
+    old = record_of({"stage": "dense", "version": 8}, tmp_path / "old")
+    new = record_of({"stage": "dense", "version": 9}, tmp_path / "new")
+    pruned = record_of({"stage": "imp", "version": 5}, tmp_path / "imp", old)
+    record_of(values, runs / path, pruned, None, new)
+    record = json.loads((runs / path / "result.json").read_text())
+    assert record["versions"] == {"dense": [8, 9], "imp": [5], "sparse": [values["version"]]}
+
+
+def test_collected_rows_say_path_versions_and_commit(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = study.paths("dense")[0]
+    record = Record(study.run(path)["values"])
+    record.add({"accuracy": 1.0}, split="test")
+    file = f"{study.runs_folder}/{path}/result.json"
+    record.finish(file)
+    (row,) = results.frame("runs", [file], study).to_dict("records")
+    assert list(row) == TABLES["runs"]
+    assert (row["path"], row["versions"]) == (path, f"dense {RESULT_VERSION['dense']}")
+    assert row["commit"] == json.loads((tmp_path / file).read_text())["provenance"]["commit"]
+
+
+def test_a_run_of_another_version_is_collected_and_warned_of(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = study.paths("dense")[0]
+    record = Record(study.run(path)["values"] | {"version": 3})
+    record.add({"accuracy": 1.0}, split="test")
+    file = f"{study.runs_folder}/{path}/result.json"
+    record.finish(file)
+    rows = results.frame("runs", [file], study)
+    assert "dense 3 (this code makes 1)" in origin.warning(rows)
+
+
+def test_a_record_from_before_versions_were_kept_knows_its_own(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = study.paths("landscape")[0]
+    record = Record(study.run(path)["values"])
+    record.add({"accuracy": 1.0}, split="test")
+    file = tmp_path / study.runs_folder / path / "result.json"
+    record.finish(file)
+    content = json.loads(file.read_text())
+    del content["versions"]
+    file.write_text(json.dumps(content))
+    (row,) = results.collect("runs", [file.relative_to(tmp_path)], study)
+    assert row["versions"] == f"landscape {RESULT_VERSION['landscape']}"
+
+
+# -- where the warning stands ----------------------------------------------------------------------
+
+
+def test_a_table_warns_of_its_own_runs_alone(study, sources):
+    shown = next(p for p in study.paths("sparse") if "/resnet20" in p and "/naive/" in p)
+    other = next(p for p in study.paths("sparse") if "/vgg11" in p)
+    assert tables.build(study, "table_05", older(sources["runs"], shown)).caption.startswith(
+        "Warning: the runs behind this come from more than one result version: sparse 1 and 7"
+    )
+    assert "Warning" not in tables.build(study, "table_05", older(sources["runs"], other)).caption
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "kind"),
+    [
+        ("figure_03", "curves", "interpolation"),
+        ("figure_04", "planes", "landscape"),
+        ("figure_05", "runs", "sparse"),
+        ("figure_13", "curves", "interpolation"),
+    ],
+)
+def test_a_figure_warns(study, sources, name, role, kind):
+    path = next(p for p in study.paths(kind) if "/resnet20" in p)
+    assert "Warning" not in figures.build(study, name, figures.Sources(**sources)).caption
+    changed = sources | {role: older(sources[role], path)}
+    caption = figures.build(study, name, figures.Sources(**changed)).caption
+    assert caption.startswith("Warning: ")
+    assert f"{kind} " in caption.split("(this code")[0]
+    assert "0123456789ab-dirty" in caption
+
+
+def test_the_page_and_the_claims_warn_on_top(study, folder):
+    assert "Warning" not in report.build(study, folder, ROOT)
+    file = folder / "landscapes.csv"
+    rows, before = selection.read_rows(file), file.read_bytes()
+    older(rows, rows["path"][0]).to_csv(file, index=False)
+    page = report.build(study, folder, ROOT)
+    file.write_bytes(before)
+    warning = page.split('<p class="warning">')[1].split("</p>")[0]
+    assert f"landscape 7 (this code makes {RESULT_VERSION['landscape']})" in warning
+    assert page.index('class="warning"') < page.index('id="claims"')
+    runs = selection.read_rows(folder / "runs.csv")
+    text = verdicts.markdown(study, verdicts.judge(study, runs), "Warning: old.")
+    assert text.split("\n")[2] == "**Warning: old.**"
+
+
+# -- from a cell to its runs -----------------------------------------------------------------------
+
+
+def test_every_cell_of_a_table_names_the_runs_whose_mean_it_is(study, sources):
+    runs = sources["runs"].set_index("path")
+    runs = runs[(runs["metric"] == "accuracy") & (runs["split"] == "test")]
+    cells = tables.build(study, "table_05", sources["runs"]).cells
+    assert len(cells) >= 4
+    for cell in cells.itertuples():
+        behind = runs.loc[cell.runs.split(), "value"]
+        assert len(behind) == cell.n > 0
+        assert behind.mean() == pytest.approx(cell.mean)
+        if cell.method != "dense":
+            assert all(f"/{cell.method}/sparsity-{cell.sparsity:g}/" in p for p in behind.index)
+
+
+@pytest.mark.parametrize("name", TINY["artefacts"]["tables"])
+def test_every_cell_of_every_table_names_runs_of_the_study(study, sources, name):
+    cells = tables.build(study, name, sources["runs"]).cells
+    kind = study.config["artefacts"]["tables"][name]["kind"]
+    assert ("runs" in cells) == (kind not in selection.SETTINGS)
+    for text in cells.get("runs", []):
+        assert text
+        assert all(study.run(path) for path in text.split())
+
+
+@pytest.mark.parametrize("name", TINY["artefacts"]["figures"])
+def test_every_point_of_every_figure_names_runs_of_the_study(study, sources, name):
+    data = figures.build(study, name, figures.Sources(**sources)).data
+    kind = study.config["artefacts"]["figures"][name]["kind"]
+    assert ("runs" in data) == (kind not in selection.SETTINGS)
+    for text in data.get("runs", []):
+        assert text
+        assert all(study.run(path) for path in text.split())
+
+
+def test_the_points_of_a_line_name_the_lines_of_their_method(study, sources):
+    data = figures.build(study, "figure_03", figures.Sources(**sources)).data
+    lines = [p for p in study.paths("interpolation") if "/resnet20" in p and "-activations" in p]
+    assert set(data["runs"]) == {" ".join(sorted(lines))}
+
+
+def test_the_page_links_each_cell_to_the_records_of_its_runs(study, folder):
+    page = report.build(study, folder, ROOT)
+    part = page.split('<article id="table_05"')[1].split("</article>")[0]
+    cells = pd.read_csv(folder / "tables/table_05.csv")
+    for cell in cells.itertuples():
+        links = [f'<a href="runs/{p}/result.json">{p}</a>' for p in cell.runs.split()]
+        row = next(row for row in part.split("</tr>") if all(link in row for link in links))
+        assert f"<td>{cell.method}</td>" in row
+        assert row.count("<a href=") == len(links)

@@ -1,0 +1,56 @@
+"""The versions and commits behind results, as runs.csv and its like hold them.
+
+Every run has the version of its stage (``study.RESULT_VERSION``) and those of all stages behind it.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from maskalign.study import RESULT_VERSION
+
+SHOWN = 12  # characters of a commit
+
+
+def warning(rows: pd.DataFrame) -> str:
+    """Return a sentence if rows come from more than one result version of a stage, or nothing.
+
+    The version that this code makes counts as well: rows that are all of an older one are warned
+    of. The sentence lists the commits that made the rows.
+
+    Args:
+        rows: some rows of runs.csv, connectivity.csv or landscapes.csv.
+    """
+    made: dict[str, set[int]] = {}
+    for text in rows["versions"].dropna().unique():
+        for part in text.split(", "):
+            stage, version = part.split(" ")
+            made.setdefault(stage, set()).add(int(version))
+    old = {s: v for s, v in made.items() if v != {RESULT_VERSION.get(s)}}
+    if not old:
+        return ""
+    parts = [
+        f"{stage} {' and '.join(map(str, sorted(versions)))} (this code makes "
+        f"{RESULT_VERSION.get(stage, 'no such results')})"
+        for stage, versions in sorted(old.items())
+    ]
+    commits = ", ".join(map(_short, sorted(rows["commit"].dropna().unique())))
+    return (
+        "Warning: the runs behind this come from more than one result version: "
+        f"{'; '.join(parts)}. They were made at {f'commit {commits}' if commits else 'no commit'}."
+    )
+
+
+def behind(cells: pd.DataFrame, *tables: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ``tables`` that belong to the runs behind ``cells`` (column ``runs``)."""
+    paths = {path for runs in cells.get("runs", []) for path in runs.split()}
+    return pd.concat([table[table["path"].isin(paths)] for table in tables])
+
+
+def joined(paths: Iterable[str]) -> str:
+    """Return the paths of runs as one text, each once, sorted."""
+    return " ".join(sorted(set(paths)))
+
+
+def _short(commit: str) -> str:
+    return commit[:SHOWN] + "-dirty" * commit.endswith("-dirty")

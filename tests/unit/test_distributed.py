@@ -63,6 +63,7 @@ def values(net, processes: int, precision: str = "float32") -> dict:
     recipe = {"epochs": EPOCHS, "lr": 0.05, "schedule": "cosine", "momentum": 0.9}
     return {
         "stage": "dense",
+        "version": 1,
         "model": "net",
         "dataset": "small",
         "width": 1,

@@ -24,12 +24,13 @@ from torch.func import functional_call
 DIGITS = {"mean": [0.3], "std": [0.38], "crop_padding": 1, "flip": False}
 T = 2  # epochs of a dense model
 BATCH = 20
-DENSE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+DENSE = {"lr": 0.015, "momentum": 0.9, "weight_decay": 5e-4}
 SPARSE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
 FINE_TUNING = {"lr": 0.01}  # no momentum, no weight decay (SPEC, Hyperparameters)
 FRACTION = 0.5  # of the remaining weights, masked in each IMP round
 SPARSITY = {"resnet20": 0.8, "vgg11": 0.6}
-REWIND = {"resnet20": 0, "vgg11": 1}
+REWIND = {"resnet20": 0, "vgg11": 1}  # k of the accuracies
+REWIND_OF_ENSEMBLES = 1  # and of the plane, both of ResNet20
 RESET_IMAGES = CURVE_IMAGES = 40
 ALPHAS = (0.0, 0.5, 1.0)
 
@@ -414,8 +415,7 @@ def match_file(runs, model, a, b, epoch=T, method="activations"):
     return load_file(folder / "permutation.safetensors")
 
 
-def sparse_folder(runs, model, method, a, init, order=0, matching="none-none", k=None):
-    k = REWIND[model] if k is None else k
+def sparse_folder(runs, model, method, a, init, order, k, matching="none-none"):
     name = f"mask-{a}_init-{init}_order-{order}_rewind-{k}_match-{matching}"
     return runs(model, f"{method}/sparsity-{SPARSITY[model]}/{name}")
 
@@ -508,36 +508,45 @@ def test_a_permuted_model_is_the_same_function(runs, images, model, a, b, epoch)
     torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-12)
 
 
+# Network, method, seed of A (the mask), seed of the first weights, data order, k, matching.
+ACTIVATIONS, WEIGHTS, EARLY = ("activations", 2), ("weights", 2), ("activations", 1)
 SPARSE_RUNS = [
-    # network, method, seed of A (the mask), seed of the first weights, data order, matching
-    ("resnet20", "lth", 0, 0, 0, None),
-    ("resnet20", "lth", 0, 0, 1, None),
-    ("resnet20", "lth", 2, 2, 0, None),
-    ("resnet20", "naive", 0, 1, 0, None),
-    ("resnet20", "naive", 0, 2, 0, None),
-    ("resnet20", "naive", 2, 3, 0, None),
+    # Two pairs: the methods, early matching, matching by weights.
+    ("resnet20", "lth", 0, 0, 0, 0, None),
+    ("resnet20", "lth", 2, 2, 0, 0, None),
+    ("resnet20", "naive", 0, 1, 0, 0, None),
+    ("resnet20", "naive", 2, 3, 0, 0, None),
     *(
-        ("resnet20", "permuted", a, b, 0, matching)
+        ("resnet20", "permuted", a, b, 0, 0, matching)
         for a, b in ((0, 1), (2, 3))
-        for matching in (("activations", 2), ("activations", 1), ("weights", 2))
+        for matching in (ACTIVATIONS, EARLY, WEIGHTS)
     ),
-    ("resnet20", "permuted", 0, 2, 0, ("activations", 2)),
-    ("vgg11", "lth", 0, 0, 0, None),
-    ("vgg11", "naive", 0, 1, 0, None),
-    ("vgg11", "permuted", 0, 1, 0, ("activations", 2)),
+    # The ensembles.
+    *(("resnet20", "lth", 0, 0, order, 1, None) for order in (0, 1)),
+    *(("resnet20", "naive", 0, b, 0, 1, None) for b in (1, 2)),
+    *(("resnet20", "permuted", 0, b, 0, 1, ACTIVATIONS) for b in (1, 2)),
+    ("vgg11", "lth", 0, 0, 0, 1, None),
+    ("vgg11", "naive", 0, 1, 0, 1, None),
+    ("vgg11", "permuted", 0, 1, 0, 1, ACTIVATIONS),
 ]
 
 
-@pytest.mark.parametrize(("model", "method", "a", "init", "order", "matching"), SPARSE_RUNS)
-def test_sparse_runs_train_the_right_start_under_the_right_mask(
-    runs, images, model, method, a, init, order, matching
-):
+def name_of(run):
+    model, method, a, init, order, k, matching = run
+    return f"{model}-{method}-{a}-{init}-order{order}-k{k}-{matching}"
+
+
+@pytest.mark.parametrize("run", SPARSE_RUNS, ids=name_of)
+def test_sparse_runs_train_the_right_start_under_the_right_mask(runs, images, run):
     """LTH: A(k) with m_A. Naive: B(k) with m_A. Permuted: B(k) with pi(m_A) (SPEC, method 5)."""
-    mask, k = mask_file(runs, model, a), REWIND[model]
-    if matching:
-        mask = permute(model, match_file(runs, model, a, init, matching[1], matching[0]), mask)
-    how = f"{matching[0]}-{matching[1]}" if matching else "none-none"
-    folder = sparse_folder(runs, model, method, a, init, order, how)
+    model, method, a, init, order, k, matching = run
+    mask, how = mask_file(runs, model, a), "none-none"
+    if method == "permuted":
+        matching_method, matching_epoch = matching
+        how = f"{matching_method}-{matching_epoch}"
+        pi = match_file(runs, model, a, init, matching_epoch, matching_method)
+        mask = permute(model, pi, mask)
+    folder = sparse_folder(runs, model, method, a, init, order, k, how)
     assert_same_masks(load_file(folder / "mask.safetensors"), mask)
     start = dense_file(runs, model, init, epoch=k)
     end, losses = train_sparse(model, start, mask, k, init, order, images)
@@ -601,11 +610,12 @@ def test_lines_run_from_the_dense_model_to_every_imp_round(runs, images, seed):
 
 def test_the_plane_is_that_of_permuted_a_permuted_lth_and_permuted(runs, images):
     """SPEC, Figure 4b: all in B's coordinates, batch-norm statistics estimated anew."""
-    grid = runs("resnet20", "landscape/mask-0_init-1_sparsity-0.8_rewind-0_match-activations")
+    grid = runs("resnet20", "landscape/mask-0_init-1_sparsity-0.8_rewind-1_match-activations")
     rows = pd.read_csv(grid / "grid.csv")
     pi = match_file(runs, "resnet20", 0, 1)
-    lth = sparse_folder(runs, "resnet20", "lth", 0, 0)
-    solution = sparse_folder(runs, "resnet20", "permuted", 0, 1, matching="activations-2")
+    k = REWIND_OF_ENSEMBLES
+    lth = sparse_folder(runs, "resnet20", "lth", 0, 0, 0, k)
+    solution = sparse_folder(runs, "resnet20", "permuted", 0, 1, 0, k, "activations-2")
     origin = permute("resnet20", pi, dense_file(runs, "resnet20", 0))
     first = permute("resnet20", pi, load_file(lth / "model.safetensors"))
     second = load_file(solution / "model.safetensors")
@@ -642,19 +652,19 @@ def test_the_plane_is_that_of_permuted_a_permuted_lth_and_permuted(runs, images)
 
 def test_ensembles_are_those_of_table_1(runs, images):
     """SPEC, Diversity: which models make an ensemble, and what is said of it."""
-    lth = [sparse_folder(runs, "resnet20", "lth", 0, 0, order) for order in (0, 1)]
-    naive = [sparse_folder(runs, "resnet20", "naive", 0, b) for b in (1, 2)]
-    permuted = [
-        sparse_folder(runs, "resnet20", "permuted", 0, b, matching="activations-2") for b in (1, 2)
-    ]
+
+    def sparse(method, b, order=0, matching="none-none"):
+        k = REWIND_OF_ENSEMBLES
+        return sparse_folder(runs, "resnet20", method, 0, b, order, k, matching)
+
     members = {
         "dense": [runs("resnet20", f"dense/init-{seed}") for seed in (0, 1)],
         "imp": [runs("resnet20", f"imp/mask-{seed}/sparsity-0.8") for seed in (0, 1)],
-        "lth": lth,
-        "naive": naive,
-        "permuted": permuted,
+        "lth": [sparse("lth", 0, order) for order in (0, 1)],
+        "naive": [sparse("naive", b) for b in (1, 2)],
+        "permuted": [sparse("permuted", b, matching="activations-2") for b in (1, 2)],
     }
-    record = runs("resnet20", "diversity/sparsity-0.8_rewind-0/result.json")
+    record = runs("resnet20", "diversity/sparsity-0.8_rewind-1/result.json")
     metrics = json.loads(record.read_text())["metrics"]
     for method, folders in members.items():
         nets = [network("resnet20", load_file(f / "model.safetensors")) for f in folders]

@@ -25,3 +25,19 @@ def tiny(tmp_path_factory):
     from running import copy_workflow, run_tiny
 
     return run_tiny(copy_workflow(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory):
+    """Return all runs of a tiny residual network."""
+    from chain import Chain
+
+    return Chain(tmp_path_factory.mktemp("chain"))
+
+
+@pytest.fixture(scope="session")
+def plain_chain(tmp_path_factory):
+    """Return all runs of a tiny network without batch norm."""
+    from chain import Chain
+
+    return Chain(tmp_path_factory.mktemp("plain-chain"), "vgg")

@@ -1,5 +1,5 @@
 # make demo · make watch · make report · make test · make test-browser · make test-faults · make test-slurm ·
-# make test-gpu · make check · make gallery · make bench · make bench-gpu · make reference · make lock:
+# make test-gpu · make check · make golden · make gallery · make bench · make bench-gpu · make reference · make lock:
 # each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -8,7 +8,7 @@ LOCK := envs/requirements.lock
 READY := .venv/.ready
 
 .PHONY: demo watch report test test-browser test-faults test-slurm test-gpu check bench bench-gpu gallery \
-	reference lock
+	golden reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
@@ -42,6 +42,10 @@ test-faults: $(READY)
 # Check a GPU against the CPU (skipped where there is none), and test its benchmark at toy size on the CPU.
 test-gpu: $(READY)
 	$(BIN)/pytest tests/gpu
+
+# The table of a few numbers of every stage that tests compare with, once a stage's version was raised.
+golden: $(READY)
+	$(BIN)/python tests/unit/golden.py
 
 check: $(READY)
 	$(BIN)/ruff check .

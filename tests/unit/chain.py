@@ -38,6 +38,11 @@ NETS = {
         "unprunable": ["*shortcut*"],
     },
     "vgg": {"architecture": "vgg11", "options": {"plan": [6, "M", 8]}, "unprunable": []},
+    "resnet50": {
+        "architecture": "resnet50",
+        "options": {"layers": [1, 1, 1, 1], "channels": 4},
+        "unprunable": ["*downsample*"],
+    },
 }
 # Every part of the recipe differs from the others, so that a stage that trains by the wrong part
 # ends with other weights.
@@ -54,21 +59,22 @@ CONNECTIVITY = {"points": 3, "reset_images": 60, "train_images": 100, "grid": 3}
 class Chain:
     """All runs of one tiny network, in one folder; each method returns the folder of its run."""
 
-    def __init__(self, folder: Path, net: str = "resnet"):
-        self.folder, self.net = folder, net
-        self.data = folder / "digits.safetensors"
-        sources.prepare(DATA, self.data)
-        self.images = open_data(self.data, DATA)
+    def __init__(self, folder: Path, net: str = "resnet", spec: dict[str, Any] = DATA):
+        self.folder, self.net, self.spec = folder, net, spec
+        suffix = "json" if spec["source"].endswith("folder") else "safetensors"
+        self.data = folder / f"images.{suffix}"
+        sources.prepare(spec, self.data)
+        self.images = open_data(self.data, spec)
 
     def values(self, stage: str, part: str | None = None, **more) -> dict[str, Any]:
         """Return the resolved values of a run of ``stage``, trained by ``part`` of the recipe."""
         found = {
             "stage": stage,
             "protocol": "paper",
-            "dataset": "digits",
+            "dataset": self.spec["source"],
             "model": self.net,
             "width": 1,
-            "data": DATA,
+            "data": self.spec,
             "net": NETS[self.net],
             "batch_size": BATCH,
             "processes": 1,
@@ -238,8 +244,8 @@ class Chain:
         net = models.build(
             NETS[self.net]["architecture"],
             classes=self.images.classes,
-            image_size=8,
-            in_channels=1,
+            image_size=self.images.image_size,
+            in_channels=self.images.channels,
             width=1,
             **NETS[self.net]["options"],
         )

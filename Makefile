@@ -1,5 +1,6 @@
 # make demo · make watch · make report · make test · make test-browser · make test-faults · make test-slurm ·
-# make test-gpu · make check · make golden · make gallery · make bench · make bench-gpu · make reference · make lock:
+# make test-gpu · make test-mutants · make check · make golden · make gallery · make bench · make bench-gpu ·
+# make reference · make lock:
 # each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -7,7 +8,7 @@ BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
 
-.PHONY: demo watch report test test-browser test-faults test-slurm test-gpu check bench bench-gpu gallery \
+.PHONY: demo watch report test test-browser test-faults test-slurm test-gpu test-mutants check bench bench-gpu gallery \
 	golden reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
@@ -46,6 +47,11 @@ test-gpu: $(READY)
 # The table of a few numbers of every stage that tests compare with, once a stage's version was raised.
 golden: $(READY)
 	$(BIN)/python tests/unit/golden.py
+
+# Break the package at one place at a time and require that a test fails: some twenty minutes.
+# Some of it: make test-mutants ONLY='stages matching', by module or by name of a mutant.
+test-mutants: $(READY)
+	$(BIN)/python tests/mutants $(ONLY)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -66,6 +66,27 @@ def test_reset_estimates_the_statistics_of_the_data():
     assert not net.training
 
 
+def test_reset_forgets_the_statistics_before():
+    fresh, used = cnn(True, 0), cnn(True, 0).train()
+    for x in images():
+        used(5 * x + 1)
+    c.reset_batch_norm([fresh, used], images())
+    for name, value in fresh.named_buffers():
+        assert torch.equal(used.get_buffer(name), value), name
+
+
+@torch.no_grad()
+def test_repair_measures_the_ends_over_all_images():
+    a, b = cnn(False, 0), cnn(False, 1)
+    repair = c.Repair(cnn(False, 2), ["0", "3"], a.state_dict(), b.state_dict(), images)
+    for end, net in zip(repair.ends, (a, b), strict=True):
+        for name, depth in (("0", 1), ("3", 4)):
+            found = net[:depth](torch.cat(images())).transpose(0, 1).flatten(1).double()
+            mean, std = end[name]
+            assert torch.allclose(mean, found.mean(1), atol=1e-6)
+            assert torch.allclose(std, found.std(1, correction=0), rtol=1e-5)
+
+
 def test_repair_gives_every_hidden_channel_the_mixed_statistics():
     model, a, b = cnn(False, 2), cnn(False, 0).state_dict(), cnn(False, 1).state_dict()
     repair = c.Repair(model, ["0", "3"], a, b, images)
@@ -103,6 +124,29 @@ def test_the_correction_follows_from_the_network(norm, kind):
     rows = c.path(model, a, b, [0.0, 0.5, 1.0], images, loss, ["0", "3"])
     assert {r["correction"] for r in rows} == {"none", kind}
     assert len(rows) == 6
+
+
+def test_a_line_goes_from_a_to_b_before_and_after_the_correction():
+    a, b = cnn(True, 0).state_dict(), cnn(True, 1).state_dict()
+    rows = c.path(cnn(True, 2), a, b, [0.0, 0.25, 1.0], images, loss, [])
+    for alpha in (0.0, 0.25, 1.0):
+        net = cnn(True, 3)
+        net.load_state_dict({k: (1 - alpha) * a[k] + alpha * b[k] for k in a})
+        wanted = {"none": loss([net])[0][0]["loss"]}
+        c.reset_batch_norm([net], images())
+        wanted["reset"] = loss([net])[0][0]["loss"]
+        found = {r["correction"]: r["loss"] for r in rows if r["alpha"] == alpha}
+        assert found == pytest.approx(wanted, rel=1e-5)
+        assert abs(wanted["none"] - wanted["reset"]) > 1e-3
+
+
+def test_a_surface_is_of_networks_whose_statistics_are_those_of_the_images():
+    states = [cnn(True, seed).state_dict() for seed in (0, 1)]
+    found = c.surface(cnn(True, 2), [lambda s=s: s for s in states], images, loss)
+    nets = c.networks(cnn(True, 2), states)
+    plain = loss(nets)
+    c.reset_batch_norm(nets, images())
+    assert found == loss(nets) != plain
 
 
 @pytest.mark.parametrize("norm", [True, False])
@@ -145,7 +189,10 @@ def test_path_between_equal_models_has_no_barrier():
 
 
 def test_the_plane_passes_through_its_three_models():
-    states = [cnn(True, seed).state_dict() for seed in range(3)]
+    nets = [cnn(True, seed) for seed in range(3)]
+    for net, factor in zip(nets, (1, 20, 50), strict=True):
+        c.reset_batch_norm([net], [factor * x for x in images()])
+    states = [net.state_dict() for net in nets]
     # Statistics are re-estimated at every point, so they span nothing.
     names = [k for k, _ in cnn(True, 0).named_parameters()]
     xs, ys, marks, at = c.plane(*states, points=5)
@@ -155,6 +202,15 @@ def test_the_plane_passes_through_its_three_models():
         assert all(torch.allclose(found[k].double(), state[k].double(), atol=1e-5) for k in names)
         assert xs[0] <= x <= xs[-1]
         assert ys[0] <= y <= ys[-1]
+        assert torch.equal(found["1.running_var"], states[0]["1.running_var"])
+    # The grid reaches a quarter of the models' extent beyond them, on each side.
+    for axis, places in (
+        (xs, [x for x, _ in marks.values()]),
+        (ys, [y for _, y in marks.values()]),
+    ):
+        extent = max(places) - min(places)
+        assert float(axis[-1] - axis[0]) == pytest.approx(1.5 * extent)
+        assert float(axis[0]) == pytest.approx(min(places) - extent / 4)
     # Distances in the plane are distances between weights.
     gap = torch.cat([(states[2][k] - states[1][k]).flatten() for k in names]).double().norm()
     (x1, y1), (x2, y2) = marks["first"], marks["second"]

@@ -110,6 +110,7 @@ def alive(processes):
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.waits
 def test_two_processes_equal_one_without_batch_norm(tmp_path, data):
     one, losses, kept = dense(tmp_path / "one", data, VGG, 1)
     two, found, kept_too = dense(tmp_path / "two", data, VGG, 2)
@@ -118,6 +119,7 @@ def test_two_processes_equal_one_without_batch_norm(tmp_path, data):
     assert found == pytest.approx(losses, abs=1e-5)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_two_processes_equal_one_that_normalises_half_batches(tmp_path, data, precision):
     """The reference: both halves pass in turn, and only the first moves the running statistics."""
@@ -162,6 +164,7 @@ def start(folder: Path, job: dict, fault: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.waits
 def test_a_killed_job_leaves_no_process_and_goes_on_to_the_same_bits(tmp_path, data):
     """Three processes: with two, no order of summing the gradients can be told from another."""
     job = arguments(tmp_path, data, FAULTY, 3)
@@ -184,6 +187,7 @@ def test_a_killed_job_leaves_no_process_and_goes_on_to_the_same_bits(tmp_path, d
     assert again[1] == straight[1]
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("fault", "line"),
     [

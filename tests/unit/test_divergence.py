@@ -88,7 +88,12 @@ OUTPUTS = {
         "history": "history.csv",
         "result": "result.json",
     },
-    "sparse": {"model": "model.safetensors", "history": "history.csv", "result": "result.json"},
+    "sparse": {
+        "model": "model.safetensors",
+        "mask": "mask.safetensors",
+        "history": "history.csv",
+        "result": "result.json",
+    },
     "interpolation": {"curve": "curve.csv", "result": "result.json"},
     "match": {"permutation": "permutation.safetensors", "result": "result.json"},
 }
@@ -132,7 +137,7 @@ def test_what_is_made_from_a_diverged_run_is_diverged(run):
         "naive",
         values=values("sparse", init_seed=1, start_epoch=0, rewind_epoch=0),
         checkpoints=b / "checkpoints",
-        mask=imp / "mask.safetensors",
+        imp_mask=imp / "mask.safetensors",
         permutation=None,
     )
     assert sparse["status"] == "diverged"
@@ -181,7 +186,7 @@ def test_an_interrupted_run_goes_on_only_from_its_own_start(run, tmp_path, monke
         masks[number] = tmp_path / f"mask-{number}.safetensors"
         save_tensors(masks[number], kept)
     inputs = {"checkpoints": b / "checkpoints", "permutation": None}
-    _, fresh = run("sparse", "fresh", values=about, mask=masks[2], **inputs)
+    _, fresh = run("sparse", "fresh", values=about, imp_mask=masks[2], **inputs)
 
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     calls = []
@@ -195,9 +200,9 @@ def test_an_interrupted_run_goes_on_only_from_its_own_start(run, tmp_path, monke
     often = about | {"evaluate_every": 1}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "evaluate", killed)
-        run("sparse", "again", values=often, mask=masks[1], **inputs)
+        run("sparse", "again", values=often, imp_mask=masks[1], **inputs)
     assert list((tmp_path / "state" / "again").rglob("resume.safetensors"))
-    _, again = run("sparse", "again", values=often, mask=masks[2], **inputs)
+    _, again = run("sparse", "again", values=often, imp_mask=masks[2], **inputs)
     ends = [load_tensors(out / "model.safetensors")[0] for out in (fresh, again)]
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
 

@@ -81,6 +81,7 @@ def test_interrupted_runs_end_where_the_uninterrupted_one_ends(
     assert again == history
 
 
+@pytest.mark.waits
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     """SIGKILL at a moment of the machine's choosing, in a process of its own."""
     code = (
@@ -174,6 +175,7 @@ def test_kept_checkpoint_of_epoch_k_is_the_state_of_a_run_stopped_there(tmp_path
     assert same(kept[2], stopped.state_dict())
 
 
+@pytest.mark.waits
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++, not found here")
 @pytest.mark.parametrize("graph", [False, True])
 def test_compiled_runs_equal_plain_ones_but_for_rounding(tmp_path, monkeypatch, graph):

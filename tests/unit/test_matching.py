@@ -19,6 +19,8 @@ from maskalign.matching import (
 )
 from maskalign.symmetry import identity, permute, shuffled
 from nets import MLP, PreActivation, randomise
+from scipy.optimize import linear_sum_assignment
+from torch import nn
 
 IMAGE = torch.zeros(2, 3, 16, 16, dtype=torch.double)
 NETS = {
@@ -94,6 +96,26 @@ def test_weight_matching_recovers_a_shuffled_copy(pair):
     assert all(close)
 
 
+def test_one_group_is_assigned_by_all_weights_that_carry_it():
+    """Of one hidden layer the best assignment is known: rows, biases and columns together."""
+    nets = [nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4)).double() for _ in "ab"]
+    for seed, net in enumerate(nets):
+        randomise(net, seed)
+    symmetry = derive(nets[0], torch.zeros(2, 5, dtype=torch.double))
+    a, b = ({k: v.numpy() for k, v in net.state_dict().items()} for net in nets)
+    parts = [
+        b["0.weight"] @ a["0.weight"].T,
+        np.outer(b["0.bias"], a["0.bias"]),
+        b["2.weight"].T @ a["2.weight"],
+    ]
+    scores = [sum(parts), *parts]
+    best, *others = (linear_sum_assignment(s, maximize=True)[1].tolist() for s in scores)
+    assert best not in others
+    states = (net.state_dict() for net in nets)
+    found = match_weights(symmetry, *states, torch.Generator().manual_seed(0))
+    assert found["0"].tolist() == best
+
+
 def test_matching_weights_never_lowers_what_it_raises(pair):
     """The similarity rises from sweep to sweep, and the function of the permuted net stays."""
     symmetry, a, b = pair
@@ -146,6 +168,13 @@ def test_agreement_counts_only_channels_that_activations_can_match():
     # With several measuring points a channel counts if it varies at any of them.
     both = {"layer": [score, torch.full((4, 4), 0.2)]}
     assert agreement(both, activations, activations) == {"layer": (4, 4, 4)}
+
+
+def test_the_matched_correlation_is_that_of_the_channels_assigned():
+    first = torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.4, 0.8], [0.6, 0.5, 0.0]])
+    second = torch.tensor([[0.0, 0.3, 0.0], [0.0, 0.0, 0.6], [0.9, 0.0, 0.0]])
+    found = matched_correlation({"layer": [first, second]}, {"layer": torch.tensor([1, 2, 0])})
+    assert found == {"layer": pytest.approx(((0.9 + 0.8 + 0.6) / 3 + (0.3 + 0.6 + 0.9) / 3) / 2)}
 
 
 def test_a_copy_is_matched_alike_by_both_methods():

@@ -1,0 +1,131 @@
+"""Selections hold the runs of the independent pairs, here written out by hand for the demo."""
+
+import copy
+import math
+
+import pandas as pd
+import pytest
+import synthetic
+from conftest import DEMO
+from maskalign import selection
+from maskalign.study import Study
+
+RESNET = {"dataset": "mnist", "model": "resnet20"}
+PAIRS = [(0, 1), (2, 3)]
+LAST = 8  # the dense epochs of the demo's ResNet
+BOTH = ("activations", "weights")
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study(copy.deepcopy(DEMO))
+
+
+@pytest.fixture(scope="module")
+def runs(study):
+    """Return all results of the demo, and the same of another protocol."""
+    found = synthetic.runs(study)
+    return pd.concat([found, found.assign(protocol="released")], ignore_index=True)
+
+
+def keys(rows):
+    """Return the key columns of rows, None where empty; each of them is there once."""
+    table = rows[selection.KEYS].astype(object)
+    found = [tuple(row) for row in table.where(table.notna(), None).to_numpy()]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def dense(width):
+    return {(width, "dense", None, seed, 0, *[None] * 4) for pair in PAIRS for seed in pair}
+
+
+def sparse(width, s, k, matchings=((LAST, "activations"),)):
+    found = set()
+    for a, b in PAIRS:
+        found |= {(width, "lth", a, a, 0, s, k, None, None)}
+        found |= {(width, "naive", a, b, 0, s, k, None, None)}
+        found |= {(width, "permuted", a, b, 0, s, k, *matching) for matching in matchings}
+    return found
+
+
+def test_what_is_shown_are_the_pairs_at_the_last_matching_epoch(study, runs):
+    expected = dense(1) | dense(4)
+    for width in (1, 4):
+        for s in (0.9, 0.95):
+            expected |= sparse(width, s, 0) | sparse(width, s, 4)
+    rows = selection.shown(study, RESNET, runs, "loss").rows
+    assert keys(rows) == expected
+    same = {"protocol": "paper", "split": "test", "metric": "loss"} | RESNET
+    assert all(set(rows[column]) == {value} for column, value in same.items())
+
+
+def test_early_matching_shows_every_epoch_and_the_last(study, runs):
+    rows = selection.shown(study, RESNET, runs, "accuracy", early=True).rows
+    every = [(t, "activations") for t in (1, 4, LAST)]
+    assert keys(rows) == dense(1) | sparse(1, 0.9, 4, every) | sparse(1, 0.95, 4, every)
+
+
+def test_axes_choose_runs_and_dense_models_have_no_sparsity(study, runs):
+    chosen = RESNET | {"widths": [1, 16], "sparsities": [0.95, 0.97], "rewind_epochs": [4]}
+    shown = selection.shown(study, chosen, runs, "accuracy")
+    assert keys(shown.rows) == dense(1) | sparse(1, 0.95, 4)
+    assert shown.missing == {"widths": [16], "sparsities": [0.97], "rewind_epochs": []}
+
+
+def test_permuted_runs_are_those_that_the_recipe_matches():
+    config = copy.deepcopy(DEMO)
+    config["training"]["resnet20"]["matching"] = {"method": "weights"}
+    weights = Study(config)
+    rows = selection.shown(weights, RESNET | {"widths": [4]}, synthetic.runs(weights), "accuracy")
+    of = ((LAST, "weights"),)
+    cells = [sparse(4, s, k, of) for s in (0.9, 0.95) for k in (0, 4)]
+    assert keys(rows.rows) == dense(4).union(*cells)
+
+
+def test_lines_join_the_ends_of_a_pair_as_the_recipe_matches(study, runs):
+    barriers = runs[(runs.metric == "error_barrier_reset") & (runs.split == "test")]
+    other = barriers.assign(init_seed=barriers.init_seed + 5)  # ends of no pair
+    for widths, at in ((None, (1, 4)), ([4], (4,))):
+        where = RESNET | ({"widths": widths} if widths else {})
+        rows = selection.on_lines(study, where, pd.concat([barriers, other])).rows
+        expected = set()
+        for a, b in PAIRS:
+            for width in at:
+                expected |= {(width, "naive", a, b, None, *[None] * 4)}
+                expected |= {(width, "permuted", a, b, None, *[None] * 3, "activations")}
+            for reached in (0.5, 0.75, 0.875, 0.9):
+                expected |= {(4, "imp", a, a, None, reached, *[None] * 3)}
+        assert keys(rows) == expected
+
+
+def test_both_matchings_are_compared_at_the_experiments_sparsity_and_epoch(study, runs):
+    rows = selection.compared_matchings(study, RESNET, runs).rows
+    accuracies = rows[(rows.metric == "accuracy") & (rows.split == "test")]
+    assert keys(accuracies) == sparse(1, 0.9, 4, [(LAST, how) for how in BOTH])
+    lines = rows[(rows.metric == "error_barrier_none") & (rows.split == "train")]
+    permuted = {(1, "permuted", a, b, None, *[None] * 3, how) for a, b in PAIRS for how in BOTH}
+    naive = {(1, "naive", a, b, None, *[None] * 4) for a, b in PAIRS}
+    assert keys(lines) == permuted | naive
+    matched = rows[rows.metric == "weight_similarity"]
+    found = {(1, None, a, b, None, None, None, LAST, how) for a, b in PAIRS for how in BOTH}
+    assert keys(matched) == found | naive
+
+
+def test_pairs_share_no_model():
+    assert selection.pairs({"first_pair": 3, "pairs": 2}) == [(6, 7), (8, 9)]
+
+
+def test_a_summary_counts_diverged_runs_and_averages_the_others():
+    rows = pd.DataFrame(
+        {
+            "method": ["lth", "lth", "lth", "naive", "naive", None],
+            "value": [1.0, 4.0, 70.0, 5.0, 80.0, 6.0],
+            "status": ["completed", "completed", "diverged", "completed", "diverged", "completed"],
+        }
+    )
+    found = selection.summarise(rows, ["method"]).set_index("method")
+    assert found.loc["lth"].tolist() == [2.5, pytest.approx(3 / math.sqrt(2)), 2, 1]
+    assert found.loc["naive", ["mean", "n", "diverged"]].tolist() == [5.0, 1, 1]
+    assert math.isnan(found.loc["naive", "std"])
+    assert found[found.index.isna()]["mean"].tolist() == [6.0]

@@ -13,6 +13,7 @@ from maskalign import analyses, models, sources, stages
 from maskalign.checkpoint import load_tensors
 from maskalign.data import open_data
 from maskalign.seeds import derive
+from maskalign.study import RESULT_VERSION
 
 A, B = 4, 7  # init seeds
 LAST = 3  # epochs of dense training
@@ -70,6 +71,7 @@ class Chain:
         """Return the resolved values of a run of ``stage``, trained by ``part`` of the recipe."""
         found = {
             "stage": stage,
+            "version": RESULT_VERSION[stage],
             "protocol": "paper",
             "dataset": self.spec["source"],
             "model": self.net,

@@ -65,9 +65,7 @@ KINDS = {
         },
     ),
 }
-# Prepared images have no version in the study: nothing prepares them again.
-DATA_VERSION = 1
-VERSIONS = {"data": DATA_VERSION} | RESULT_VERSION
+VERSIONS = dict(RESULT_VERSION)
 # The stages from which a stage's numbers follow.
 FOLLOWS = {
     "data": (),
@@ -268,22 +266,11 @@ def problems(table: Table, kind: str, now: dict[str, Numbers]) -> list[str]:
             changed[stage] = words
     return [
         f"stage {stage}, data {kind}: {words[0]} ({len(words)} of {len(now[stage])} numbers "
-        f"changed); {_remedy(stage)}"
+        f"changed); if that is meant, raise RESULT_VERSION['{stage}'] in "
+        "workflow/maskalign/study.py, then `make golden`"
         for stage, words in changed.items()
         if not changed.keys() & set(FOLLOWS[stage])
     ]
-
-
-def _remedy(stage: str) -> str:
-    if stage == "data":
-        return (
-            "if that is meant, tell users to delete results/<study>/data, raise DATA_VERSION in "
-            "tests/unit/golden.py, then `make golden`"
-        )
-    return (
-        f"if that is meant, raise RESULT_VERSION['{stage}'] in workflow/maskalign/study.py, "
-        "then `make golden`"
-    )
 
 
 def outdated(table: Table) -> list[str]:

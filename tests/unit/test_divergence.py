@@ -37,6 +37,7 @@ def values(stage, lr=0.05, **more):
     """Return the resolved values of a run of a small VGG."""
     return {
         "stage": stage,
+        "version": 1,
         "data": SPEC,
         "net": {"architecture": "vgg11", "options": {"plan": [8, "M"]}, "unprunable": []},
         "model": "vgg",

@@ -122,10 +122,12 @@ def test_a_summary_counts_diverged_runs_and_averages_the_others():
             "method": ["lth", "lth", "lth", "naive", "naive", None],
             "value": [1.0, 4.0, 70.0, 5.0, 80.0, 6.0],
             "status": ["completed", "completed", "diverged", "completed", "diverged", "completed"],
+            "path": ["b", "a", "c", "d", "d", "e"],
         }
     )
     found = selection.summarise(rows, ["method"]).set_index("method")
-    assert found.loc["lth"].tolist() == [2.5, pytest.approx(3 / math.sqrt(2)), 2, 1]
+    assert found.loc["lth"].tolist() == [2.5, pytest.approx(3 / math.sqrt(2)), 2, 1, "a b c"]
     assert found.loc["naive", ["mean", "n", "diverged"]].tolist() == [5.0, 1, 1]
     assert math.isnan(found.loc["naive", "std"])
+    assert found.loc["naive", "runs"] == "d"
     assert found[found.index.isna()]["mean"].tolist() == [6.0]

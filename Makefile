@@ -26,7 +26,7 @@ report: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s report
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(CORES) --dist loadgroup
 
 # The page in a browser, where Debian's chromium is installed.
 test-browser: $(READY)

@@ -1,6 +1,7 @@
 """Verdicts follow from the numbers: planted effects are found, absent ones are not claimed."""
 
 import copy
+import math
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,110 @@ def planted(study, permuted=0.0, noise=0.2, seed=0):
     level = runs.method.map({"lth": 95.0, "permuted": 90.0 + permuted, "naive": 90.0})
     runs.loc[accuracy, "value"] = level[accuracy] + draw.normal(0, noise, accuracy.sum())
     return runs
+
+
+SPARSITIES, WIDTHS, PAIRS = (0.9, 0.95), (1, 4), range(6)  # of the ResNet, at k = 0 and 4
+
+
+@pytest.fixture
+def drawn(study):
+    """Return runs with values of no order at all, and barriers of the loss beside the error's."""
+    runs = synthetic.runs(study)
+    barriers = runs[runs.metric.str.startswith("error_barrier")]
+    losses = barriers.assign(metric=barriers.metric.str.replace("error", "loss"))
+    runs = pd.concat([runs, losses], ignore_index=True)
+    runs["value"] = np.random.default_rng(3).normal(50, 9, len(runs))
+    return runs
+
+
+def by_unit(study, runs, name):
+    """Return the numbers of a claim for the ResNet on MNIST, by width (if any) and pair."""
+    (claim,) = [c for c in claims.CLAIMS if c.name == name]
+    found = claim.numbers(claims.Results(study, runs))
+    found = found[(found.dataset == "mnist") & (found.model == "resnet20")]
+    keys = found[[c for c in ("width", "pair") if c in found]].itertuples(index=False)
+    return {tuple(map(float, key)): v for key, v in zip(keys, found.value, strict=True)}
+
+
+def test_every_claims_number_is_that_of_its_words(study, drawn):
+    """Every number of every pair, from the runs one by one."""
+    of = drawn[(drawn.dataset == "mnist") & (drawn.model == "resnet20") & (drawn.split == "test")]
+
+    def one(**where):
+        rows = of
+        for column, value in where.items():
+            rows = rows[rows[column] == value]
+        assert len(rows) == 1, where
+        return rows.value.item()
+
+    def accuracy(method, width, pair, s, k):
+        ends = {"mask_seed": 2 * pair, "init_seed": 2 * pair + (method != "lth"), "order_seed": 0}
+        how = {"matching_epoch": 8, "matching_method": "activations"}
+        cell = {"metric": "accuracy", "width": width, "sparsity": s, "rewind_epoch": k}
+        return one(method=method, **ends, **cell, **(how if method == "permuted" else {}))
+
+    def gap(width, pair, k, first="permuted", second="naive"):
+        values = [[accuracy(m, width, pair, s, k) for s in SPARSITIES] for m in (first, second)]
+        return np.subtract(*values)
+
+    def barrier(method, width, pair, correction, **more):
+        how = {"matching_method": "activations"} if method == "permuted" else {}
+        where = {"method": method, "width": width, "mask_seed": 2 * pair} | how | more
+        return one(metric=f"error_barrier_{correction}", **where)
+
+    def gain(method):
+        where = {"method": method, "mask_seed": 0, "sparsity": 0.9, "rewind_epoch": 4}
+        ends = {"permuted": [(b, 0) for b in range(1, 6)], "lth": [(0, o) for o in range(5)]}
+        how = (
+            {"matching_epoch": 8, "matching_method": "activations"} if method == "permuted" else {}
+        )
+        members = [
+            one(metric="accuracy", width=1, init_seed=b, order_seed=o, **where, **how)
+            for b, o in ends[method]
+        ]
+        return one(metric="ensemble_accuracy", method=method) - np.mean(members)
+
+    both = [(w, p) for w in WIDTHS for p in PAIRS]
+    disagreed = [one(metric="disagreement", method=m) for m in ("permuted", "lth")]
+    expected = {
+        "permuted_beats_naive": {(w, p): gap(w, p, 4).mean() for w, p in both},
+        "gap_grows_with_sparsity": {(w, p): np.diff(gap(w, p, 4))[0] / 0.05 for w, p in both},
+        "gap_grows_with_width": {
+            (p,): (gap(4, p, 4) - gap(1, p, 4)).mean() / 2
+            for p in PAIRS  # 1 to 4: two doublings
+        },
+        "lth_beats_permuted": {(w, p): gap(w, p, 4, "lth", "permuted").mean() for w, p in both},
+        "close_at_initialisation": {(w, p): gap(w, p, 0).mean() for w, p in both},
+        "rewinding_helps_permuted_more": {
+            (w, p): (gap(w, p, 4) - gap(w, p, 0)).mean() for w, p in both
+        },
+        "barrier_falls_with_width": {
+            (p,): (barrier("permuted", 1, p, "reset") - barrier("permuted", 4, p, "reset")) / 2
+            for p in PAIRS
+        },
+        "correction_lowers_barrier": {
+            (w, p): barrier("permuted", w, p, "none") - barrier("permuted", w, p, "reset")
+            for w, p in both
+        },
+        "imp_stays_connected": {(4, p): barrier("imp", 4, p, "reset", sparsity=0.9) for p in PAIRS},
+        "permuted_more_diverse": {(1, 0): np.subtract(*disagreed)},
+        "permuted_ensemble_gains_more": {(1, 0): gain("permuted") - gain("lth")},
+    }
+    assert set(expected) == {claim.name for claim in claims.CLAIMS}
+    for name, numbers in expected.items():
+        assert by_unit(study, drawn, name) == pytest.approx(numbers), name
+
+
+@pytest.mark.parametrize("name", ["permuted_ensemble_gains_more", "permuted_more_diverse"])
+def test_an_ensemble_with_a_diverged_member_gives_no_number(study, drawn, name):
+    def known():
+        return [v for v in by_unit(study, drawn, name).values() if math.isfinite(v)]
+
+    assert len(known()) == 1
+    alone = drawn.metric == ("accuracy" if "gains" in name else "disagreement")
+    member = (drawn.method == "lth") & (drawn.mask_seed == 0) & (drawn.order_seed == 3)
+    drawn.loc[alone & (member | drawn.order_seed.isna()), "status"] = "diverged"
+    assert known() == []
 
 
 def pooled(study, runs):

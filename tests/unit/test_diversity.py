@@ -41,3 +41,9 @@ def test_disagreement_is_a_mean_over_pairs():
     votes = torch.tensor([[0, 0], [0, 1], [1, 1]])  # pairs differ in 1, 2 and 1 of 2 samples
     logits = torch.nn.functional.one_hot(votes, 2).double()
     assert diversity(logits, torch.tensor([0, 0]))["disagreement"] == pytest.approx(2 / 3)
+
+
+def test_an_ensemble_votes_by_its_mean_softmax_output():
+    """One member is very sure of class 0, by its logits; two are fairly sure of class 1."""
+    logits = torch.tensor([[[10.0, 0.0]], [[0.0, 3.0]], [[0.0, 3.0]]])
+    assert diversity(logits, torch.tensor([1]))["ensemble_accuracy"] == 100

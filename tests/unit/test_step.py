@@ -6,7 +6,7 @@ import pytest
 import tape
 import torch
 from maskalign import step as steps
-from maskalign.step import GraphedStep
+from maskalign.step import GraphedStep, Step
 from maskalign.training import train
 from test_training import MASK, PLAN, Blobs, finished, net, same
 
@@ -22,6 +22,36 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(steps, "record", record)
     return found
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("factor", [0.0, 0.8])
+def test_a_step_is_torchs_sgd_then_the_mask(bfloat16, masked, factor):
+    mine, theirs = net(), net()
+    weights, ones = list(mine.parameters()), MASK["0.weight"]
+    momentum = [torch.zeros_like(w) if factor else None for w in weights]
+    total = torch.zeros((), dtype=torch.float64)
+    parts = [[weights[0]], [ones.float()]] if masked else [[], []]
+    step = Step(mine, weights, momentum, *parts, total, factor, 0.2, bfloat16)
+    sgd = torch.optim.SGD(theirs.parameters(), lr=1.0, momentum=factor, weight_decay=0.2)
+    losses = []
+    for i, (x, y) in enumerate(Blobs().train_batches(16, (1,), 0)):
+        rate = 0.1 / (i + 1)
+        step(x, y, rate)
+        sgd.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = torch.nn.functional.cross_entropy(theirs(x), y)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        sgd.param_groups[0]["lr"] = rate
+        sgd.step()
+        if masked:
+            theirs[0].weight.data[~ones] = 0
+        for found, wanted in zip(weights, theirs.parameters(), strict=True):
+            assert torch.allclose(found, wanted, rtol=0, atol=1e-6)
+    assert len(losses) == 6
+    assert float(total) == pytest.approx(sum(losses), abs=1e-5)
 
 
 @pytest.mark.parametrize("mask", [None, MASK])

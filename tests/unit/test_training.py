@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import shutil
 import signal
@@ -128,6 +129,39 @@ def test_masked_weights_are_zero_to_the_bit(tmp_path):
         weights["0.weight"][~MASK["0.weight"]], torch.zeros(int((~MASK["0.weight"]).sum()))
     )
     assert (weights["0.weight"][MASK["0.weight"]] != 0).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_is_what_a_textbook_loop_does(tmp_path, precision):
+    """SGD with momentum and weight decay, warm-up and cosine, mean loss, last epoch evaluated."""
+    change = {"weight_decay": 0.2, "momentum": 0.8, "warmup_epochs": 1, "precision": precision}
+    plan = dataclasses.replace(PLAN, **change)
+    weights, history = finished(tmp_path, mask=MASK, plan=plan)
+    model, ones = net(), MASK["0.weight"]
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.8, weight_decay=0.2)
+    losses = []
+    for epoch in range(4):
+        model.train()
+        epoch_losses = []
+        for step, (x, y) in enumerate(Blobs().train_batches(16, (1,), epoch)):
+            done = 6 * epoch + step
+            cosine = 0.05 * (1 + math.cos(math.pi * (done - 6) / 18))
+            sgd.param_groups[0]["lr"] = 0.1 * (done + 1) / 6 if done < 6 else cosine
+            model[0].weight.data[~ones] = 0
+            sgd.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            sgd.step()
+            epoch_losses.append(float(loss.detach()))
+        losses.append(sum(epoch_losses) / 6)
+    model[0].weight.data[~ones] = 0
+    for k, value in model.state_dict().items():
+        assert torch.allclose(weights[k].double(), value.double(), rtol=0, atol=1e-5), k
+    assert [e["train_loss"] for e in history] == pytest.approx(losses, abs=1e-5)
+    (x, y) = next(Blobs().test_batches())
+    right = (model.eval()(x).argmax(1) == y).double().mean()
+    assert history[-1]["test_accuracy"] == pytest.approx(100 * float(right))
 
 
 def test_masks_lie_in_memory_as_their_weights_do(tmp_path, monkeypatch):

@@ -13,11 +13,10 @@ DEMO = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Keep the tests of the tiny study in one process, so that it is run once."""
-    for item in items:
-        if "tiny" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("tiny"))
+    if "tiny" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.xdist_group("tiny"))
 
 
 @pytest.fixture

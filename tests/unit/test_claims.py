@@ -142,7 +142,8 @@ def pooled(study, runs):
 def repeated():
     """Return the pooled claims of ten draws each, without and with an effect of 2 points."""
     config = copy.deepcopy(DEMO)
-    config["experiments"]["cifar10"] |= {"pairs": 6}
+    config["experiments"] = {"cifar10": config["experiments"]["cifar10"] | {"pairs": 6}}
+    config["artefacts"] = {"tables": {}, "figures": {}}
     study = Study(config)
     return {
         effect: [pooled(study, planted(study, permuted=effect, seed=s)) for s in range(10)]

@@ -1,12 +1,13 @@
 """Batches are functions of (seed, epoch, sample), whatever is resumed or how it is loaded."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from maskalign import folders, sources
-from maskalign.checkpoint import save_tensors
+from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import epoch_order, open_data
 from PIL import Image
 
@@ -130,6 +131,49 @@ def test_augmentation_is_a_shift_and_a_flip(tensors):
     assert not torch.equal(x, plain)
 
 
+def test_crops_and_flips_are_all_drawn_anew_for_every_epoch_and_seed(tensors):
+    """Which image, shift and flip each augmented image is, by comparison with all that may be."""
+    stored = load_tensors(tensors)[0]["train_images"][:, 0].numpy()
+    padded = np.pad(stored, ((0, 0), (1, 1), (1, 1)))
+    known = {}
+    for place in itertools.product(range(50), range(3), range(3), (False, True)):
+        i, top, left, flip = place
+        crop = padded[i, top : top + 6, left : left + 6]
+        known[(crop[:, ::-1] if flip else crop).tobytes()] = place
+
+    def drawn(spec, seed, epoch, augment=True):
+        batches = open_data(tensors, SPEC | spec).train_batches(10, (seed,), epoch, augment=augment)
+        x = torch.cat([x for x, _ in batches])
+        pixels = ((x[:, 0] * 0.5 + 0.1) * 255).round().to(torch.uint8).numpy()
+        found = sorted(known[image.tobytes()] for image in pixels)
+        assert [i for i, *_ in found] == list(range(50))
+        return [place for _, *place in found]
+
+    epochs = [drawn({}, "s", epoch) for epoch in range(5)]
+    every = itertools.product(range(3), range(3), (False, True))
+    assert {tuple(place) for epoch in epochs for place in epoch} == set(every)
+    for other in (epochs[1], drawn({}, "t", 0)):
+        assert sum(a != b for a, b in zip(epochs[0], other, strict=True)) > 25
+    assert drawn({}, "s", 0, augment=False) == 50 * [[1, 1, False]]
+    unflipped = drawn({"flip": False}, "s", 0)
+    assert [place[:2] for place in unflipped] == [place[:2] for place in epochs[0]]
+    assert not any(flip for *_, flip in unflipped)
+
+
+def test_a_subset_is_drawn_by_its_seed(tensors):
+    data = open_data(tensors, SPEC)
+    first, again, other = (
+        next(data.train_subset(10, (seed,), augment=False))[0] for seed in ("s", "s", "t")
+    )
+    stored = next(data.train_subset(None, ("s",), augment=False))[0]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    in_order = data._normalise(data.train_pixels[:10, 1:-1, 1:-1])
+    for subset in (first, other):
+        assert not torch.equal(*(x.sum((1, 2, 3)).sort().values for x in (subset, in_order)))
+    assert torch.equal(first, stored[:10])
+
+
 def test_normalisation(tensors):
     data = open_data(tensors, SPEC)
     x = torch.cat([x for x, _ in data.test_batches()])
@@ -187,6 +231,24 @@ def test_folder_images_are_cropped_and_flipped(colours):
     assert spans.max() < 120
     assert found[:, 1, 0, 0].unique().numel() > 2
     assert torch.equal(found[:, 2, 0, 0], torch.arange(10))
+
+
+def test_images_of_a_folder_are_cropped_anew_in_every_epoch_and_by_every_seed(colours):
+    data = open_data(colours, COLOUR | {"flip": False, "crop_scale": [0.1, 0.3]})
+    draws = [("s", 0), ("s", 1), ("t", 0), ("s", 0)]
+    found = [pixels_of(data, data.train_batches(5, (seed,), epoch)) for seed, epoch in draws]
+    for other in found[1:3]:
+        assert not any(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    assert torch.equal(found[0], found[3])
+
+
+def test_images_of_a_folder_are_enlarged_and_cropped_at_the_centre_for_testing(colours):
+    """16 columns become 18, of which the middle 16 remain; green is ten times the column."""
+    data = open_data(colours, COLOUR | {"flip": True, "crop_scale": [0.1, 0.3]})
+    columns = 10 * np.clip((np.arange(1, 17) + 0.5) * 16 / 18 - 0.5, 0, 15)
+    for batches in (data.test_batches(), data.train_subset(None, ("s",), augment=False)):
+        found = pixels_of(data, batches)[:, 1]
+        assert (found - torch.from_numpy(columns)).abs().max() <= 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -48,7 +48,7 @@ def numbers(draws):
 
 def test_p_values_are_adjusted_over_the_claims_of_a_scope(monkeypatch):
     draw = np.random.default_rng(0)
-    tables = [numbers(draw.normal(mean, 1, 7)) for mean in (0.1, 1.0, 2.0, 4.0)]
+    tables = [numbers(draw.normal(mean, 1, 7)) for mean in (0.1, 1.0, 2.0, -4.0)]
     made = [
         Claim(f"{i}", "text", "points", lambda r, table=table: table)
         for i, table in enumerate(tables)

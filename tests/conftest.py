@@ -1,6 +1,7 @@
 """Shared pieces of the tests."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,11 @@ def demo():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """Return the folder in which the tiny study has been run."""
+    """Return the folder in which the tiny study has been run, by one of the tests' processes."""
     from running import copy_workflow, run_tiny
 
+    if "PYTEST_XDIST_WORKER" in os.environ:  # fails if another process has run it
+        (tmp_path_factory.getbasetemp().parent / "tiny-was-run").mkdir()
     return run_tiny(copy_workflow(tmp_path_factory.mktemp("tiny")))
 
 

@@ -265,15 +265,16 @@ def planned(chain, tmp_path, monkeypatch):
                 keep(epoch, model.state_dict())
         return [{"epoch": plan.epochs, "lr": 0, "train_loss": 1.0, "test_loss": 1.0}]
 
-    calls = {
-        "dense": lambda: chain.dense_arguments(A),
-        "imp": lambda: chain.imp_arguments(2),
-        "sparse": lambda: chain.sparse_arguments("permuted", 1),
+    # What the stages are made from is trained before anything is replaced.
+    made = {
+        "dense": chain.dense_arguments(A),
+        "imp": chain.imp_arguments(2),
+        "sparse": chain.sparse_arguments("permuted", 1),
     }
+    monkeypatch.setattr(stages, "train", record_plan)
 
     def run(stage, change=lambda values: values):
-        arguments = calls[stage]()  # what the stage is made from is trained
-        monkeypatch.setattr(stages, "train", record_plan)
+        arguments = dict(made[stage])
         arguments["values"] = change(arguments["values"])
         getattr(stages, stage)(**arguments | outputs(stage, tmp_path), data=str(chain.data))
         return plans.pop()
@@ -370,7 +371,7 @@ def test_a_run_that_another_job_has_taken_over_writes_nothing(
 ):
     class Lost:
         def __init__(self, folder):
-            assert folder.is_relative_to(tmp_path / "state")
+            assert folder.parent == tmp_path / "state"  # runs of other values lie in other folders
 
         def check(self):
             raise OwnershipError("lost")

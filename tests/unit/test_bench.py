@@ -27,13 +27,14 @@ from maskalign.study import read
 )
 def test_a_measurement(kind, more, tmp_path):
     job = work.job("ResNet20 x1", **more) | {"images": 256, "meeting": str(tmp_path)}
+    began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "maskalign.bench", "--measure", kind, json.dumps(job)],
         capture_output=True,
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout)
+    lasted, found = time.perf_counter() - began, json.loads(done.stdout)
     if kind == "connectivity":
         assert set(found) == {"line", "landscape", "ensemble"}
         assert all(0.1 < f["forward"] / f["ours"] < 10 for f in found.values())
@@ -41,8 +42,8 @@ def test_a_measurement(kind, more, tmp_path):
         assert found["groups"] == 12
         assert found["alike"] > 0.95
         assert 0 < found["assignment"] < found["ours"]
-        assert found["images"] > 0
-        assert found["textbook"] > 0
+        assert found["images"] < work.BATCH or found["images"] % work.BATCH == 0
+        assert 0 < found["textbook"] < lasted - found["ours"]
     elif kind == "ours":
         assert 10 < found["low"] <= found["images_s"] <= found["high"]
         assert found["images_s"] < found["train_images_s"]
@@ -64,7 +65,9 @@ def test_a_measurement(kind, more, tmp_path):
 )
 def test_seconds(kind, job, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert 0 < processes.measure(kind, job) < 60
+    began = time.perf_counter()
+    found = processes.measure(kind, job)
+    assert 0 < found < time.perf_counter() - began
 
 
 def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
@@ -161,7 +164,7 @@ def test_the_study_of_both_precisions_differs_in_nothing_else():
 def test_operations_are_those_of_the_arithmetic():
     job = work.job("ResNet20 x1", precision="float32")
     found = processes.measure("bounds", job)
-    assert found["step"] > 0 < found["dense"]
+    assert 0 < found["step"] < found["dense"]
     # 43.1 million multiplications and additions forward, and twice as many backward but for the
     # images' own gradient.
     forward, first = 43.1e6, 3 * 16 * 9 * 32 * 32

@@ -132,6 +132,7 @@ def test_a_table_with_a_bad_number_is_refused(study, tmp_path, speed):
 
 def test_shipped_throughput_is_measured_and_whole():
     speeds = cost.Throughput([ROOT / "config/throughput.csv"])
+    assert speeds.devices
     for row in speeds.rows.values():
         assert row["commit"]
         assert all(float(row[k]) > 0 for k in ("train_images_s", "eval_images_s", "memory_mib"))

@@ -11,7 +11,6 @@ ROWS = mutants.read()
 
 
 def test_names_and_mutations_are_unique():
-    assert len(ROWS) >= 70
     for key in (lambda m: m.name, lambda m: (m.module, m.pattern, m.replacement)):
         assert Counter(map(key, ROWS)).most_common(1)[0][1] == 1
 

@@ -176,9 +176,12 @@ def test_both_ways_of_matching_have_runs_of_their_own(demo, own, other):
         for run in mine.to_dict("records"):
             assert run["values"]["matching"]["method"] == how
             if run["stage"] == "match":
-                beside = f"paper/mnist/vgg11-x1/match/{own}/mask-{run['mask_seed']:g}"
-                assert str(run["parents"]["beside"] or beside).startswith(beside)
-                assert bool(run["parents"]["beside"]) == (how == other)
+                beside = run["parents"]["beside"]
+                if how == own:
+                    assert not beside
+                else:
+                    matched = f"paper/mnist/vgg11-x1/match/{own}/mask-{run['mask_seed']:g}"
+                    assert beside.startswith(matched)
             else:
                 assert study.run(run["parents"]["match"])["matching_method"] == how
             if run["stage"] == "interpolation":
@@ -328,7 +331,9 @@ def test_another_sparsity_changes_no_run_that_exists(demo):
 
 def test_b_depends_neither_on_a_nor_on_the_sparsity(demo):
     study = Study(demo)
-    for run in study.runs[study.runs.stage == "dense"].to_dict("records"):
+    runs = study.runs[study.runs.stage == "dense"].to_dict("records")
+    assert {run["init_seed"] for run in runs} >= {0, 1, 2, 3}
+    for run in runs:
         assert run["values"]["init_seed"] == run["init_seed"]
         assert not {"mask_seed", "sparsity", "imp", "matching"} & run["values"].keys()
 
@@ -336,7 +341,9 @@ def test_b_depends_neither_on_a_nor_on_the_sparsity(demo):
 def test_pairs_share_no_model(demo):
     study = Study(demo)
     runs = study.runs[(study.runs.stage == "interpolation") & (study.runs.width == 1)]
-    for _, group in runs.groupby(["dataset", "model", "matching_method"]):
+    groups = runs.groupby(["dataset", "model", "matching_method"])
+    assert groups.size().max() == 2
+    for _, group in groups:
         seeds = [*group.mask_seed, *group.init_seed]
         assert len(seeds) == len(set(seeds))
 

@@ -49,7 +49,15 @@ def test_every_run_of_a_valid_study_has_a_cost(config):
     study = load(config)
     for run in study.runs.to_dict("records"):
         counts = cost.images(run["values"]["data"]) or (100, 10)
-        assert cost.of(run, counts).evaluated >= 0
+        found = cost.of(run, counts)
+        if "training" not in run["values"]:
+            assert found.epochs == found.trained == 0 < found.evaluated
+            continue
+        batch = run["values"]["training"].get("batch_size", run["values"]["batch_size"])
+        left_out = found.epochs * counts[0] - found.trained  # of each epoch less than a batch
+        assert found.trained % batch == 0 <= left_out <= found.epochs * (batch - 1)
+        assert found.evaluated % counts[1] == 0
+        assert (found.evaluated > 0) == (found.epochs > 0)
 
 
 @settings(CHECKED, max_examples=300)

@@ -90,6 +90,7 @@ def test_accuracy_is_that_of_the_saved_weights_on_the_source(results, study):
 
 def test_sparsity_is_that_of_the_saved_masks(results, study):
     pruned = study.runs[study.runs.stage.isin(["imp_round", "imp", "sparse"])]
+    assert {"imp", "sparse"} <= set(pruned.stage)
     for run in pruned.to_dict("records"):
         record = json.loads((results / "runs" / run["path"] / "result.json").read_text())
         mask = load_file(results / "runs" / run["path"] / "mask.safetensors")

@@ -84,7 +84,9 @@ def test_every_run_has_its_record_and_its_rows(tiny, study):
 
 def test_sparse_solutions_have_the_sparsity_and_the_mask_to_the_bit(tiny, study):
     runs = tiny / "results/tiny/runs"
-    for run in study.runs[study.runs.stage == "sparse"].to_dict("records"):
+    sparse = study.runs[study.runs.stage == "sparse"]
+    assert set(sparse.method) == {"lth", "naive", "permuted"}
+    for run in sparse.to_dict("records"):
         imp, _ = load_tensors(runs / run["parents"]["mask"] / "mask.safetensors")
         mask, _ = load_tensors(runs / run["path"] / "mask.safetensors")
         weights, _ = load_tensors(runs / run["path"] / "model.safetensors")
@@ -150,13 +152,15 @@ def test_a_line_between_unpermuted_models_is_in_the_results_once(tiny):
 
 
 def test_masks_of_a_chain_are_nested(tiny, study):
-    runs = tiny / "results/tiny/runs"
+    runs, compared = tiny / "results/tiny/runs", 0
     for run in study.runs[study.runs.stage.isin(["imp", "imp_round"])].to_dict("records"):
         before = run["parents"]["before_mask"]
         if before:
+            compared += 1
             old, _ = load_tensors(runs / before / "mask.safetensors")
             new, _ = load_tensors(runs / run["path"] / "mask.safetensors")
             assert not any(bool((new[k] & ~old[k]).any()) for k in old)
+    assert compared
 
 
 def test_the_second_start_has_nothing_to_do(tiny):

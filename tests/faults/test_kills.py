@@ -13,6 +13,8 @@ import torch
 from maskalign import training
 from small import prepare, results, run
 
+pytestmark = pytest.mark.waits
+
 KILLS = 50
 # What Python reports before it touches a file; safetensors' own writing is not reported.
 FILE_EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "shutil.copytree"}

@@ -27,6 +27,8 @@ with job(SimpleNamespace(rule=stage, wildcards={}, log=[log], threads=1, resourc
 """
 EPOCHS = 3
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

@@ -243,6 +243,7 @@ def test_a_piece_takes_no_longer_than_it_may_and_leaves_nothing(monkeypatch, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.waits
 def test_a_run_that_is_told_to_end_ends_its_piece(tmp_path):
     run = subprocess.Popen(
         [sys.executable, "-m", "maskalign.bench.gpu", "--toy", "--out", str(tmp_path)],

@@ -25,7 +25,10 @@ LONGER = 9000  # of one that lasts until another job can take it over
 LIMIT_EPOCHS = 20000  # of one that does not end within a minute, the shortest time limit
 DENSE = "results/{}/runs/paper/digits/vgg-x1/dense/init-{}/result.json"
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NO SLURM CLUSTER: {missing()}")
+pytestmark = [
+    pytest.mark.waits,
+    pytest.mark.skipif(bool(missing()), reason=f"NO SLURM CLUSTER: {missing()}"),
+]
 
 
 def study(name: str, epochs: int = 2, **changes) -> dict:

@@ -70,6 +70,7 @@ def test_seconds(kind, job, monkeypatch):
     assert 0 < found < time.perf_counter() - began
 
 
+@pytest.mark.waits
 def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
     """The second one starts when the first one has warmed up, and waits."""
     options = {"precision": "float32", "images": 256}
@@ -200,6 +201,7 @@ def test_an_unknown_stage_is_refused():
     )
 
 
+@pytest.mark.waits
 def test_one_failing_measurement_ends_those_beside_it():
     def started(code):
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -42,17 +42,20 @@ def start(tmp_path):
         job.wait()
 
 
+@pytest.mark.waits
 def test_jobs_take_different_gpus_and_then_share_evenly(start):
     taken = [start("4,5,7")[1] for _ in range(6)]
     assert set(taken[:3]) == set(taken[3:]) == {"4", "5", "7"}
 
 
+@pytest.mark.waits
 def test_only_visible_gpus_are_taken(start):
     assert start("4,5")[1] == "4"
     assert start("5,6")[1] == "5"
     assert start("5,6")[1] == "6"
 
 
+@pytest.mark.waits
 def test_the_gpu_of_a_killed_job_is_free_again(start):
     jobs = [start("0,1,2") for _ in range(3)]
     jobs[1][0].kill()
@@ -60,12 +63,14 @@ def test_the_gpu_of_a_killed_job_is_free_again(start):
     assert start("0,1,2")[1] == jobs[1][1]
 
 
+@pytest.mark.waits
 def test_a_job_of_several_gpus_takes_free_ones(start):
     assert start("0,1,2,3")[1] == "0"
     assert start("0,1,2,3", count=2)[1] == "1,2"
     assert start("0,1,2,3", count=2)[1] == "3,0"
 
 
+@pytest.mark.waits
 def test_a_job_keeps_what_it_alone_can_see(start):
     assert start("2")[1] == "2"
     assert start("2")[1] == "2"

@@ -1,5 +1,6 @@
 """Several processes train as one does that takes their parts of a batch in turn."""
 
+import contextlib
 import csv
 import json
 import os
@@ -169,7 +170,7 @@ def test_a_killed_job_leaves_no_process_and_goes_on_to_the_same_bits(tmp_path, d
     """Three processes: with two, no order of summing the gradients can be told from another."""
     job = arguments(tmp_path, data, FAULTY, 3)
     process = start(tmp_path, job, "slow")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("state/*/resume.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -199,7 +200,8 @@ def test_a_failing_process_ends_the_job_in_one_line(tmp_path, data, fault, line)
     process = start(tmp_path, arguments(tmp_path, data, FAULTY, 2), fault)
     children, parent = set(), psutil.Process(process.pid)
     while process.poll() is None:
-        children |= {*parent.children(recursive=True)} if parent.is_running() else set()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
+            children |= {*parent.children(recursive=True)}
         time.sleep(0.1)
     _, error = process.communicate()
     assert process.returncode == 1

@@ -4,12 +4,14 @@ import os
 import pty
 import shutil
 
+import pytest
 from conftest import ROOT
 from running import SNAKEMAKE, TINY
 
 FIGURE = "results/tiny/figures/figure_02"
 
 
+@pytest.mark.waits
 def test_a_breakpoint_in_one_job_is_answered_on_the_terminal(tmp_path):
     for name in ("Snakefile", "config", "envs", "profiles"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -35,6 +35,7 @@ def test_a_measurement(kind, more, tmp_path):
         check=True,
     )
     lasted, found = time.perf_counter() - began, json.loads(done.stdout)
+    slowest = job["images"] / lasted  # images per second, if the process did nothing else
     if kind == "connectivity":
         assert set(found) == {"line", "landscape", "ensemble"}
         assert all(0.1 < f["forward"] / f["ours"] < 10 for f in found.values())
@@ -45,12 +46,12 @@ def test_a_measurement(kind, more, tmp_path):
         assert found["images"] < work.BATCH or found["images"] % work.BATCH == 0
         assert 0 < found["textbook"] < lasted - found["ours"]
     elif kind == "ours":
-        assert 10 < found["low"] <= found["images_s"] <= found["high"]
+        assert slowest < found["low"] <= found["images_s"] <= found["high"]
         assert found["images_s"] < found["train_images_s"]
         assert found["step_ms"] == pytest.approx(1000 * work.BATCH / found["train_images_s"])
         assert found["eval_images_s"] > found["train_images_s"]
     else:
-        assert found > 10
+        assert found > slowest
 
 
 @pytest.mark.parametrize(
@@ -75,15 +76,15 @@ def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
     """The second one starts when the first one has warmed up, and waits."""
     options = {"precision": "float32", "images": 256}
     job = work.job("ResNet20 x1", meeting=str(tmp_path), jobs=2) | options
-    first = processes.start("ours", job, 1)
+    began, first = time.perf_counter(), processes.start("ours", job, 1)
     while not list(tmp_path.iterdir()):
         assert first.poll() is None
         time.sleep(0.05)
     with pytest.raises(subprocess.TimeoutExpired):
         first.wait(3)
     second = processes.start("ours", job, 1)
-    assert processes.result(first)["images_s"] > 10
-    assert processes.result(second)["images_s"] > 10
+    speeds = [processes.result(each)["images_s"] for each in (first, second)]
+    assert min(speeds) > options["images"] / (time.perf_counter() - began)
 
 
 def test_a_gpu_is_measured_by_another_command(monkeypatch, capsys):

@@ -26,7 +26,7 @@ from maskalign.study import read
     ],
 )
 def test_a_measurement(kind, more, tmp_path):
-    job = work.job("ResNet20 x1", **more) | {"images": 256, "meeting": str(tmp_path)}
+    job = work.job("ResNet20 x1", **more) | {"images": 128, "meeting": str(tmp_path)}
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "maskalign.bench", "--measure", kind, json.dumps(job)],
@@ -74,7 +74,7 @@ def test_seconds(kind, job, monkeypatch):
 @pytest.mark.waits
 def test_jobs_timed_at_once_wait_for_each_other(tmp_path):
     """The second one starts when the first one has warmed up, and waits."""
-    options = {"precision": "float32", "images": 256}
+    options = {"precision": "float32", "images": 128}
     job = work.job("ResNet20 x1", meeting=str(tmp_path), jobs=2) | options
     began, first = time.perf_counter(), processes.start("ours", job, 1)
     while not list(tmp_path.iterdir()):

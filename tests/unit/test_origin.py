@@ -101,8 +101,8 @@ def test_collected_rows_say_path_versions_and_commit(study, tmp_path, monkeypatc
     record.add({"accuracy": 1.0}, split="test")
     file = f"{study.runs_folder}/{path}/result.json"
     record.finish(file)
-    (row,) = results.frame("runs", [file], study).to_dict("records")
-    assert list(row) == TABLES["runs"]
+    assert list(results.frame("runs", [file], study)) == TABLES["runs"]
+    (row,) = results.collect("runs", [file], study)
     assert (row["path"], row["versions"]) == (path, f"dense {RESULT_VERSION['dense']}")
     assert row["commit"] == json.loads((tmp_path / file).read_text())["provenance"]["commit"]
 

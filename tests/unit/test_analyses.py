@@ -385,3 +385,32 @@ def test_only_the_ensemble_with_a_diverged_member_is_diverged(plain_chain, tmp_p
         expected = "diverged" if metric["method"] == method else "completed"
         assert metric["status"] == expected
         assert math.isfinite(metric["value"])
+
+
+def test_statistics_are_means_over_the_batches_of_the_method(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(chain.images), "reset_batch", 20)
+    out = run(chain, "interpolation", chain.interpolation_arguments(), tmp_path)
+    rows = pd.read_csv(out / "curve.csv").query("method == 'naive' and alpha == 0.5")
+    (row,) = rows.query("correction == 'reset' and split == 'test'").itertuples()
+    a, b = (tensors(chain.dense(seed) / "model.safetensors") for seed in (A, B))
+    middle = blend(a, b, 0.5)
+    net, whole = chain.network(middle), chain.network(middle)
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    count, found = CONNECTIVITY["reset_images"], []
+    for x, _ in chain.images.train_subset(count, ("reset",), True, 20):
+        assert len(x) == 20
+        for module in norms:
+            module.momentum = 1.0
+            module.train()
+        with torch.no_grad():
+            net(x)
+        found.append([(m.running_mean.clone(), m.running_var.clone()) for m in norms])
+    assert len(found) == 3
+    for module, *of_batches in zip(norms, *found, strict=True):
+        means, variances = zip(*of_batches, strict=True)
+        module.running_mean.copy_(torch.stack(means).mean(0))
+        module.running_var.copy_(torch.stack(variances).mean(0))
+    loss, error = scores(net, chain.images.test_batches())
+    assert row.loss == pytest.approx(loss, rel=1e-5)
+    assert row.error == pytest.approx(error)
+    assert abs(row.loss - scores(reset(chain, whole), chain.images.test_batches())[0]) > 1e-4

@@ -3,13 +3,27 @@
 import json
 
 import finished
+import golden
 import pandas as pd
 import pytest
 import synthetic
 import yaml
+from chain import Chain, outputs
 from conftest import ROOT
-from maskalign import figures, origin, report, results, selection, stage, tables, verdicts
+from maskalign import (
+    figures,
+    origin,
+    report,
+    results,
+    selection,
+    stage,
+    stages,
+    tables,
+    training,
+    verdicts,
+)
 from maskalign.results import TABLES, Record
+from maskalign.sources import prepare
 from maskalign.study import RESULT_VERSION, Study
 
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
@@ -61,7 +75,8 @@ def test_rows_of_several_versions_raise_one_that_lists_versions_and_commits():
         }
     )
     assert origin.warning(rows) == (
-        "Warning: the runs behind this come from more than one result version: dense 1 and 3 "
+        "Warning: the runs behind this come from several result versions, or from another one than "
+        "this code makes: dense 1 and 3 "
         f"(this code makes {RESULT_VERSION['dense']}). They were made at commit {'a' * 12}, "
         f"{'b' * 12}-dirty."
     )
@@ -139,7 +154,8 @@ def test_a_table_warns_of_its_own_runs_alone(study, sources):
     shown = next(p for p in study.paths("sparse") if "/resnet20" in p and "/naive/" in p)
     other = next(p for p in study.paths("sparse") if "/vgg11" in p)
     assert tables.build(study, "table_05", older(sources["runs"], shown)).caption.startswith(
-        "Warning: the runs behind this come from more than one result version: sparse 1 and 7"
+        "Warning: the runs behind this come from several result versions, or from another one than "
+        "this code makes: sparse 1 and 7"
     )
     assert "Warning" not in tables.build(study, "table_05", older(sources["runs"], other)).caption
 
@@ -229,3 +245,35 @@ def test_the_page_links_each_cell_to_the_records_of_its_runs(study, folder):
         row = next(row for row in part.split("</tr>") if all(link in row for link in links))
         assert f"<td>{cell.method}</td>" in row
         assert row.count("<a href=") == len(links)
+
+
+# -- the version of the data -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", ["resnet", "vgg"])
+def test_a_run_has_the_version_of_its_data(tmp_path, net):
+    chain = Chain(tmp_path, net, golden.KINDS["arrays" if net == "resnet" else "files"][1])
+    assert set(stage.versions_of(chain.data)) == {"data"}
+    prepare(chain.spec, chain.data, version=4)
+    out = chain.dense(0)
+    wanted = {"data": [4], "dense": [RESULT_VERSION["dense"]]}
+    assert json.loads((out / "result.json").read_text())["versions"] == wanted
+    assert stage.versions_of(out / "checkpoints/epoch-0001.safetensors") == wanted
+
+
+def test_a_training_does_not_go_on_from_other_data(tmp_path, monkeypatch):
+    chain = Chain(tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stages, "_finish", lambda *args, **more: None)  # keeps the state
+    arguments = chain.dense_arguments(0) | outputs("dense", tmp_path / "out")
+    said = []
+    monkeypatch.setattr("builtins.print", lambda text="", **more: said.append(str(text)))
+    for version in (1, 1, 2):
+        prepare(chain.spec, chain.data, version=version)
+        stages.dense(**arguments, data=str(chain.data))
+        said.append("next")
+    first, same, other = "\n".join(said).split("next")[:3]
+    assert "going on from" not in first
+    assert "going on from" in same
+    assert "going on from" not in other
+    assert "belongs to other values or another version" in other

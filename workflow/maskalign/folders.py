@@ -16,7 +16,7 @@ IMAGENET_CLASSES = 1000
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 
 
-def write_index(folder: Path, spec: dict[str, Any], out: Path) -> None:
+def write_index(folder: Path, spec: dict[str, Any], out: Path, version: int = 1) -> None:
     """Write the list of a folder's images to ``out``, as JSON.
 
     It holds ``folder`` (relative to ``out`` where it lies below), ``classes`` and, for ``train``
@@ -37,7 +37,8 @@ def write_index(folder: Path, spec: dict[str, Any], out: Path) -> None:
             parts[part] = _some(parts[part], spec[asked], f"{folder / part}")
     inside = folder.resolve().is_relative_to(out.parent.resolve())
     place = folder.resolve().relative_to(out.parent.resolve()) if inside else folder.resolve()
-    write_json(out, {"folder": str(place), "classes": sorted(train), **parts}, indent=None)
+    content = {"folder": str(place), "classes": sorted(train), **parts}
+    write_json(out, content | {"versions": {"data": [version]}}, indent=None)
 
 
 def _files(folder: Path) -> dict[str, list[str]]:

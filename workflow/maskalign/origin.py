@@ -13,7 +13,7 @@ SHOWN = 12  # characters of a commit
 
 
 def warning(rows: pd.DataFrame) -> str:
-    """Return a sentence if rows come from more than one result version of a stage, or nothing.
+    """Return a warning if rows come from more than one result version of a stage, or nothing.
 
     The version that this code makes counts as well: rows that are all of an older one are warned
     of. The sentence lists the commits that made the rows.
@@ -36,7 +36,8 @@ def warning(rows: pd.DataFrame) -> str:
     ]
     commits = ", ".join(map(_short, sorted(rows["commit"].dropna().unique())))
     return (
-        "Warning: the runs behind this come from more than one result version: "
+        "Warning: the runs behind this come from several result versions, or from another one than "
+        "this code makes: "
         f"{'; '.join(parts)}. They were made at {f'commit {commits}' if commits else 'no commit'}."
     )
 

@@ -1,5 +1,6 @@
 """Preparing a data set, once: its source becomes one tensor file or the index of its files."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from maskalign.references import FOLDERS
 from maskalign.seeds import generator
 
 
-def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data")) -> None:
+def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data"), version: int = 1) -> None:
     """Write the data set that ``spec`` (a study's data set) describes to ``out``.
+
+    The file carries ``version``, the result version of prepared data.
 
     Published data sets are read from ``spec["path"]``; where that is null, from ``root``, to which
     they are downloaded unless they are there.
@@ -28,7 +31,8 @@ def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data")) -> None:
             are not there or not whole.
     """
     if spec["source"] in FOLDERS:
-        return folders.write_index(_folder(spec, out.with_suffix(""), root), spec, out)
+        folder = _folder(spec, out.with_suffix(""), root)
+        return folders.write_index(folder, spec, out, version)
     train, test = _read(spec, root)
     tensors = {}
     for part, pool in (("train", train), ("test", test)):
@@ -39,7 +43,7 @@ def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data")) -> None:
             x, y = _first(pool, count)
         tensors[f"{part}_images"] = _resize(x, spec["image_size"])
         tensors[f"{part}_labels"] = y
-    save_tensors(out, tensors)
+    save_tensors(out, tensors, {"versions": json.dumps({"data": [version]})})
     return None
 
 

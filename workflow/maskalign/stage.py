@@ -9,6 +9,7 @@ import torch
 from maskalign import devices, graph, models, symmetry
 from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
 from maskalign.data import open_data
+from maskalign.files import read_json
 from maskalign.results import COMPLETED, DIVERGED, Record, Versions, merged
 from maskalign.seeds import derive
 
@@ -24,7 +25,7 @@ def begin(
     """
     record = Record(values)
     record.status = status_of(*made_from)
-    record.versions = merged(record.versions, versions_of(*made_from))
+    record.versions = merged(record.versions, versions_of(data, *made_from))
     devices.exact()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = open_data(data, values["data"], device)
@@ -53,8 +54,14 @@ def status_of(*files: str | Path | None) -> str:
 
 
 def versions_of(*files: str | Path | None) -> Versions:
-    """Return the result versions behind ``files``, which carry those of their run."""
-    return merged(*(json.loads(read_metadata(f).get("versions", "{}")) for f in files if f))
+    """Return the result versions behind ``files``: tensors of runs, or prepared data."""
+    return merged(*(_versions(Path(file)) for file in files if file))
+
+
+def _versions(file: Path) -> Versions:
+    if file.suffix == ".json":  # the index of a folder of images
+        return read_json(file).get("versions", {})
+    return json.loads(read_metadata(file).get("versions", "{}"))
 
 
 def save(record: Record, file: str | Path, tensors: dict[str, torch.Tensor]) -> None:

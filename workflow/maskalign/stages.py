@@ -1,5 +1,6 @@
 """The stages that make models, masks and permutations: each function is one job of the workflow."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -90,7 +91,7 @@ def match(
     """
     if values["b_epoch"] < values["dense"]["epochs"]:
         b = checkpoint(b_checkpoints, values["b_epoch"])
-    record, images, model_a = begin(data, values, a, b)
+    record, images, model_a = begin(data, values, a, b, beside)
     _, _, model_b = begin(data, values)
     model_a.load_state_dict(load(a, model_a))
     model_b.load_state_dict(load(b, model_b))
@@ -177,8 +178,10 @@ def _train(
     folder = _resume_folder(state, record)
     if place()[0] == 0:
         record.guard = Owner(folder).check
-    # Another start than that of an interrupted run, though of equal values, begins afresh.
+    # Another start than that of an interrupted run, though of equal values, begins afresh; so does
+    # a run whose data was prepared by another version.
     start = f"{record.identity}-{digest(model.state_dict())}-{digest(mask or {})}"
+    start += f"-{json.dumps(record.versions)}"
     progress = Progress(folder, {k: values.get(k) for k in ["stage", *IDENTITY]}, epochs)
     log = train(
         model, images, plan, folder, start, mask, keep, guard=record.guard, progress=progress

@@ -12,4 +12,5 @@ with job(snakemake):
         config["datasets"][snakemake.wildcards.dataset],
         Path(snakemake.output[0]),
         root=Path(config["data"]["root"]),
+        version=snakemake.params.version,
     )

@@ -132,7 +132,7 @@ def test_augmentation_is_a_shift_and_a_flip(tensors):
 
 
 def test_crops_and_flips_are_all_drawn_anew_for_every_epoch_and_seed(tensors):
-    """Which image, shift and flip each augmented image is, by comparison with all that may be."""
+    """Find image, shift and flip of each augmented image among all that are possible."""
     stored = load_tensors(tensors)[0]["train_images"][:, 0].numpy()
     padded = np.pad(stored, ((0, 0), (1, 1), (1, 1)))
     known = {}

@@ -22,6 +22,7 @@ from maskalign import (
     training,
     verdicts,
 )
+from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.results import TABLES, Record
 from maskalign.sources import prepare
 from maskalign.study import RESULT_VERSION, Study
@@ -273,3 +274,14 @@ def test_a_training_does_not_go_on_from_other_data(tmp_path, monkeypatch, capsys
         said.append(capsys.readouterr().out)
     assert ["going on from" in text for text in said] == [False, True, False]
     assert "belongs to other values or another version" in said[2]
+
+
+def test_a_matching_has_the_version_of_the_one_it_is_compared_with(tmp_path):
+    chain = Chain(tmp_path)
+    arguments = chain.match_arguments("weights")
+    perms, _ = load_tensors(arguments["beside"])
+    save_tensors(tmp_path / "old", perms, {"versions": json.dumps({"match": [9]})})
+    arguments |= {"beside": str(tmp_path / "old")} | outputs("match", tmp_path / "out")
+    stages.match(**arguments, data=str(chain.data))
+    record = json.loads((tmp_path / "out/result.json").read_text())
+    assert record["versions"]["match"] == [RESULT_VERSION["match"], 9]

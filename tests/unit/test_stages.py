@@ -265,7 +265,7 @@ def planned(chain, tmp_path, monkeypatch):
                 keep(epoch, model.state_dict())
         return [{"epoch": plan.epochs, "lr": 0, "train_loss": 1.0, "test_loss": 1.0}]
 
-    # What the stages are made from is trained before anything is replaced.
+    # All inputs of the stages are trained before anything is replaced.
     made = {
         "dense": chain.dense_arguments(A),
         "imp": chain.imp_arguments(2),

@@ -1,4 +1,4 @@
-"""What makes Snakemake run a job again, and what does not."""
+"""Snakemake runs a job again for a raised version, and for no newer script."""
 
 import collections
 import re

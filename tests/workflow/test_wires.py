@@ -202,7 +202,7 @@ def test_the_list_would_tell_wrong_files_from_right_ones():
 
 
 class Named:
-    """What a script sees as ``snakemake.input``: each name has a value that says where it is."""
+    """Stands for ``snakemake.input``: each name has a value that says where it is."""
 
     def __init__(self, section, **known):
         self._section, self._known = section, known

@@ -21,7 +21,7 @@ def _files(figures: str, tables: str) -> list[str]:
     return [*drawn, *(f"tables/table_{n}.md" for n in tables.split()), "claims.md"]
 
 
-# What a reader has to know before the verdicts of a study; it stands first on its claims page.
+# A reservation stands first on the claims page of its study.
 RESERVATIONS = {
     "fashion": (
         "These verdicts are about short training. They do not confirm the paper's claims. The "

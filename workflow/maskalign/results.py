@@ -24,7 +24,7 @@ COLUMNS = [*IDENTITY, "split", "metric", "value", "status"]
 CURVE_COLUMNS = [*IDENTITY, "alpha", "correction", "split", "loss", "error", "status"]
 PLANE_COLUMNS = [*IDENTITY, "x", "y", "error", "mark", "status"]
 COMPLETED, DIVERGED = "completed", "diverged"
-# What made a row: the path of its run, the versions of all stages behind it, the commit.
+# Every row names the path of its run, the versions of all stages behind it, and the commit.
 ORIGIN = ["path", "versions", "commit"]
 # What the collected tables are made of: runs.csv, connectivity.csv, landscapes.csv.
 TABLES = {

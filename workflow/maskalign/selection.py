@@ -17,8 +17,15 @@ from maskalign.plan import OTHER_MATCHING
 from maskalign.study import Study
 
 # Raised by hand when the content of what a rule writes changes, so that Snakemake makes it again.
-VERSION = {"runs": 1, "tables": 5, "figures": 5, "claims": 2, "comparison": 3, "forecast": 1}
-VERSION["report"] = 3
+VERSION = {
+    "runs": 1,
+    "tables": 5,
+    "figures": 5,
+    "claims": 2,
+    "comparison": 3,
+    "forecast": 1,
+    "report": 3,
+}
 METHODS = ["dense", "imp", "lth", "naive", "permuted"]
 AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
 KEYS = [

@@ -82,7 +82,7 @@ class Artefact:
     runs: list[str]
     stages: dict[str, int]
     files: dict[str, str]
-    behind: "Behind | None" = None
+    behind: Behind | None = None
     image: Image | None = None
     cells: Cells | None = None
     paper: list[tuple[str, Cells]] = field(default_factory=list)
@@ -155,7 +155,7 @@ def behind(cells: pd.DataFrame) -> Behind | None:
     groups = cells.groupby("runs", sort=False)
     numbers = ["mean", "std", "n", "diverged", "runs", "x", "y", "error", "place", "chance"]
     names = [c for c in cells if c not in numbers]
-    # What is the same all over a set of runs, and not the same everywhere.
+    # Columns that do not vary within any set of runs, but between them.
     head = [
         c
         for c in names

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import ROOT
 from maskalign.bench import __main__ as bench
-from maskalign.bench import growth, precision, processes, stages, work
+from maskalign.bench import growth, matching, precision, processes, stages, work
 from maskalign.checkpoint import load_tensors
 from maskalign.identity import flat
 from maskalign.study import read
@@ -43,7 +43,7 @@ def test_a_measurement(kind, more, tmp_path):
         assert found["groups"] == 12
         assert found["alike"] > 0.95
         assert 0 < found["assignment"] < found["ours"]
-        assert found["images"] < work.BATCH or found["images"] % work.BATCH == 0
+        assert found["images"] < matching.BATCH or found["images"] % matching.BATCH == 0
         assert 0 < found["textbook"] < lasted - found["ours"]
     elif kind == "ours":
         assert slowest < found["low"] <= found["images_s"] <= found["high"]

@@ -56,7 +56,7 @@ def write(study: Study, folder: Path, diverged: tuple[str, ...] = ()) -> Path:
         figures.write(figures.build(study, name, figures.Sources(*read.values())), name, **kinds)
     claims = verdicts.judge(study, read["runs"])
     claims.to_csv(folder / "claims.csv", index=False)
-    (folder / "claims.md").write_text(verdicts.markdown(study, claims))
+    (folder / "claims.md").write_text(verdicts.markdown(study, claims, read["runs"]))
     _compare(study, folder, read["runs"])
     _forecast(study, folder)
     _record(study, folder, read["runs"], diverged)
@@ -68,7 +68,7 @@ def _compare(study: Study, folder: Path, runs: pd.DataFrame) -> None:
     paper = reported.read(*(ROOT / "config" / name for name in REPORTED))
     table = comparison.compare(study, runs, paper)
     (folder / "comparison.csv").write_text(formats.csv_text(table))
-    (folder / "comparison.md").write_text(comparison_page.markdown(study, table, paper))
+    (folder / "comparison.md").write_text(comparison_page.markdown(study, table, paper, runs))
     figure = comparison_figure.draw(study, table, paper)
     style.save(figure, folder / "comparison.pdf", folder / "comparison.png")
 

@@ -261,8 +261,9 @@ def test_other_rewind_epochs_at_another_width_are_no_slope(demo):
 
 
 def test_the_page_gives_every_claim_a_verdict(study):
-    table = verdicts.judge(study, planted(study))
-    page = verdicts.markdown(study, table)
+    runs = planted(study)
+    table = verdicts.judge(study, runs)
+    page = verdicts.markdown(study, table, runs)
     for claim in claims.CLAIMS:
         assert claim.text in page
     assert page.count("**") == 2 * len(claims.CLAIMS)

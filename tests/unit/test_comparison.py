@@ -262,7 +262,7 @@ def test_diverged_runs_are_left_out_and_a_lost_cell_is_not_run(whole, paper):
     assert rows.loc[5, ["status", "why"]].tolist() == [NOT_RUN, "diverged"]
     assert np.isnan(rows.loc[5, "difference"])
     assert comparison.summary(table).set_index("table").loc[9, NOT_RUN] == 3
-    page = comparison_page.markdown(study, table, paper)
+    page = comparison_page.markdown(study, table, paper, runs)
     assert "3 of 42 cells not run, 1 of them because every run diverged" in page
     assert "1 diverged run left out" in page
 
@@ -334,7 +334,7 @@ def test_other_hyperparameters_are_named_and_compared(whole, paper):
     study.config["training"]["long"]["imp"]["fraction"] = 0.5
     table = comparison.compare(study, runs, paper)
     assert set(table.status) == {COMPARED}
-    lines = comparison_page.markdown(study, table, paper).splitlines()
+    lines = comparison_page.markdown(study, table, paper, runs).splitlines()
     (line,) = (line for line in lines if line.startswith("- vgg11 on c10: "))
     assert (
         "recipe differs from the paper's in: sparse learning rate 0.08 (the paper's 0.02)" in line
@@ -360,10 +360,11 @@ def test_two_models_that_are_the_papers_are_both_compared(whole, paper):
 
 def test_the_demo_says_for_every_table_why_nothing_is_compared(demo, paper):
     study = Study(demo)
-    table = comparison.compare(study, synthetic.runs(study), paper)
+    runs = synthetic.runs(study)
+    table = comparison.compare(study, runs, paper)
     assert set(table.status) == {NOT_COMPARABLE}
     assert table[["mean", "difference"]].isna().all().all()
-    page = comparison_page.markdown(study, table, paper)
+    page = comparison_page.markdown(study, table, paper, runs)
     assert "**Nothing is compared: " in page
     for number in (1, *range(5, 17)):
         assert f"- Table {number}, " in page
@@ -377,14 +378,14 @@ def test_a_study_that_has_not_run_says_so(whole, paper):
     study, runs = whole
     table = comparison.compare(study, runs[:0], paper)
     assert set(table.status) == {NOT_RUN}
-    page = comparison_page.markdown(study, table, paper)
+    page = comparison_page.markdown(study, table, paper, runs)
     assert "**Nothing is compared: none of the runs that the paper reports" in page
     assert "| all | 758 | 0 | 758 | 0 | 0 | 0 |  |" in page
 
 
 def test_the_page_lists_every_cell_and_every_note(whole, table, paper):
-    study, _ = whole
-    page = comparison_page.markdown(study, table, paper)
+    study, runs = whole
+    page = comparison_page.markdown(study, table, paper, runs)
     assert "nan" not in page.lower().replace("divergen", "")
     for note in paper.facts["notes"]:
         assert note["text"] in page

@@ -11,9 +11,13 @@ import yaml
 from chain import Chain, outputs
 from conftest import ROOT
 from maskalign import (
+    comparison,
+    comparison_page,
     figures,
     origin,
+    power,
     report,
+    reported,
     results,
     selection,
     stage,
@@ -180,7 +184,7 @@ def test_a_figure_warns(study, sources, name, role, kind):
     assert "0123456789ab-dirty" in caption
 
 
-def test_the_page_and_the_claims_warn_on_top(study, folder):
+def test_the_page_warns_on_top(study, folder):
     assert "Warning" not in report.build(study, folder, ROOT)
     file = folder / "landscapes.csv"
     rows, before = selection.read_rows(file), file.read_bytes()
@@ -190,9 +194,31 @@ def test_the_page_and_the_claims_warn_on_top(study, folder):
     warning = page.split('<p class="warning">')[1].split("</p>")[0]
     assert f"landscape 7 (this code makes {RESULT_VERSION['landscape']})" in warning
     assert page.index('class="warning"') < page.index('id="claims"')
-    runs = selection.read_rows(folder / "runs.csv")
-    text = verdicts.markdown(study, verdicts.judge(study, runs), "Warning: old.")
-    assert text.split("\n")[2] == "**Warning: old.**"
+
+
+@pytest.mark.parametrize("page", ["claims", "power"])
+def test_the_claims_and_the_power_of_a_pilot_warn_on_top(study, sources, page):
+    judge, write = {
+        "claims": (verdicts.judge, verdicts.markdown),
+        "power": (power.plan, power.markdown),
+    }[page]
+    runs = sources["runs"]
+    table = judge(study, runs)
+    assert "Warning" not in write(study, table, runs)
+    text = write(study, table, older(runs, study.paths("sparse")[0]))
+    assert text.split("\n")[2].startswith("**Warning: ")
+
+
+def test_the_comparison_with_the_paper_warns_of_the_runs_that_it_compares():
+    paper = reported.read(*(ROOT / "config" / name for name in report.REPORTED))
+    study = Study(yaml.safe_load((ROOT / "config/paper.yaml").read_text()))
+    runs = synthetic.runs(study)
+    table = comparison.compare(study, runs, paper)
+    compared = table.query("status == 'compared' and n == n").iloc[0]
+    other = next(p for p in runs["path"] if not table["runs"].dropna().str.contains(p).any())
+    for path, warns in ((compared["runs"].split()[0], True), (other, False)):
+        text = comparison_page.markdown(study, table, paper, older(runs, path))
+        assert text.split("\n")[2].startswith("**Warning: ") == warns
 
 
 # -- from a cell to its runs -----------------------------------------------------------------------

@@ -47,6 +47,7 @@ def test_so_many_units_are_needed_and_no_fewer(mean, needed):
 
 def test_a_pilot_says_how_many_units_its_effect_needs(demo):
     study = Study(demo)
+    runs = planted(study, permuted=1.0, noise=2.0, seed=1)
     small, large = (
         power.plan(study, planted(study, permuted=effect, noise=2.0, seed=1))
         .query("scope == 'mnist, resnet20'")
@@ -58,5 +59,5 @@ def test_a_pilot_says_how_many_units_its_effect_needs(demo):
     assert large.loc[name, "needed"] < small.loc[name, "needed"]
     assert large.loc[name, "least_5"] > large.loc[name, "least_60"] > 0
     assert math.isinf(large.loc["close_at_initialisation", "needed"])  # 8 points are not close
-    page = power.markdown(study, small.reset_index())
+    page = power.markdown(study, small.reset_index(), runs)
     assert f"| {small.loc[name, 'needed']:.0f} |" in page

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from maskalign import captions, comparison, selection, tables
+from maskalign import captions, comparison, origin, selection, tables
 from maskalign.captions import METHOD_TITLES
 from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN, WHOLE, nothing, summary
 from maskalign.reported import Paper, Setting
@@ -12,9 +12,13 @@ from maskalign.study import Study
 STUDY = ["study_dataset", "study_model"]
 
 
-def markdown(study: Study, table: pd.DataFrame, paper: Paper) -> str:
-    """Return the comparison as a page: counts by table, then every cell that is compared."""
+def markdown(study: Study, table: pd.DataFrame, paper: Paper, runs: pd.DataFrame) -> str:
+    """Return the comparison as a page: counts by table, then every cell that is compared.
+
+    A warning stands first if the runs behind the cells (of runs.csv) differ in version.
+    """
     lines = [f"# Comparison with the paper: study {study.name}, protocol {study.protocol}", ""]
+    lines += origin.paragraph(origin.behind(table, runs))
     lines += [" ".join(str(comparison.__doc__).split("\n\n", 1)[1].split()), ""]
     if sentence := nothing(table):
         lines.append(f"**{sentence}**")

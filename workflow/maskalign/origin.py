@@ -42,9 +42,18 @@ def warning(rows: pd.DataFrame) -> str:
     )
 
 
+def paragraph(rows: pd.DataFrame) -> list[str]:
+    """Return the lines of Markdown that ``warning`` takes at the top of a page, or none."""
+    text = warning(rows)
+    return [f"**{text}**", ""] if text else []
+
+
 def behind(cells: pd.DataFrame, *tables: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of ``tables`` that belong to the runs behind ``cells`` (column ``runs``)."""
-    paths = {path for runs in cells.get("runs", []) for path in runs.split()}
+    """Return the rows of ``tables`` that belong to the runs behind ``cells`` (column ``runs``).
+
+    A cell may have none: it was not run, or is a number of the paper.
+    """
+    paths = {path for runs in cells["runs"].dropna() for path in runs.split()}
     return pd.concat([table[table["path"].isin(paths)] for table in tables])
 
 

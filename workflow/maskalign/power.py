@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from statsmodels.stats.power import TTestPower
 
+from maskalign import origin
 from maskalign.claims import CLAIMS, Claim, Results
 from maskalign.study import Study
 from maskalign.verdicts import FEWEST_UNITS, LEVEL
@@ -84,11 +85,12 @@ def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
     return FEWEST_UNITS + bisect_left(range(FEWEST_UNITS, most), True, key=enough)
 
 
-def markdown(study: Study, table: pd.DataFrame) -> str:
-    """Return the plan as a page."""
+def markdown(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """Return the plan as a page, with a warning if the pilot's runs differ in version."""
     heads = ["Claim", "Scope", "Effect (mean ± sd of n)", "Units needed"]
     heads += [f"Least effect, {n} units" for n in UNITS]
     lines = [f"# What n units can decide: pilot {study.name}, protocol {study.protocol}", ""]
+    lines += origin.paragraph(runs)
     lines += [" ".join(str(__doc__).split()), ""]
     lines += [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (1 + len(UNITS))]
     for row in table.to_dict("records"):

@@ -17,6 +17,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
+from maskalign import origin
 from maskalign.claims import CLAIMS, Results
 from maskalign.study import Study
 
@@ -91,16 +92,16 @@ def _verdict(row: dict[str, Any], margin: float) -> str:
     return NOT_SUPPORTED if row["low"] > margin or row["high"] < -margin else UNDECIDED
 
 
-def markdown(study: Study, table: pd.DataFrame, warning: str = "") -> str:
+def markdown(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> str:
     """Return the claims as a page: one verdict per claim, and the tests behind it.
 
     Args:
         study: the study.
         table: what ``judge`` returns.
-        warning: a sentence to stand first, such as that of ``origin.warning``.
+        runs: runs.csv, whose versions the page may warn of.
     """
     title = f"# Claims: study {study.name}, protocol {study.protocol}"
-    lines = [title, "", *([f"**{warning}**", ""] if warning else [])]
+    lines = [title, "", *origin.paragraph(runs)]
     lines += [" ".join(str(__doc__).split("\n\n", 1)[1].split()), ""]
     pooled = table[table["scope"] == "all"]
     lines += ["| Claim | Verdict | Effect | n |", "|---|---|---|---|"]

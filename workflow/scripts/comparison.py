@@ -18,7 +18,8 @@ with job(snakemake):
     config = study.load(snakemake.config)
     given, made = snakemake.input, snakemake.output
     paper = reported.read(given.cells, given.hyperparameters, given.facts)
-    table = comparison.compare(config, selection.read_rows(given.runs), paper)
+    runs = selection.read_rows(given.runs)
+    table = comparison.compare(config, runs, paper)
     files.write_text(made.csv, formats.csv_text(table))
-    files.write_text(made.markdown, comparison_page.markdown(config, table, paper))
+    files.write_text(made.markdown, comparison_page.markdown(config, table, paper, runs))
     style.save(figure.draw(config, table, paper), made.pdf, made.png)

@@ -6,8 +6,9 @@ with job(snakemake) as say:
     from maskalign import files, power, selection, study
 
     config = study.load(snakemake.config)
-    table = power.plan(config, selection.read_rows(snakemake.input.runs))
-    page = power.markdown(config, table)
+    runs = selection.read_rows(snakemake.input.runs)
+    table = power.plan(config, runs)
+    page = power.markdown(config, table, runs)
     files.write_text(snakemake.output.csv, table.to_csv(index=False))
     files.write_text(snakemake.output.markdown, page)
     say(page)

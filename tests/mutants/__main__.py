@@ -81,7 +81,12 @@ def mutated(mutant: Mutant, text: str) -> str:
 
 
 def importers(module: str, folder: Path = UNIT) -> list[Path]:
-    """Return the test modules in ``folder`` that import ``maskalign.<module>`` themselves."""
+    """Return the test modules in ``folder`` that import ``maskalign.<module>`` themselves.
+
+    For a module of a subpackage, such as ``figures/imp``, importing the subpackage counts.
+    """
+    parts = module.split("/")
+    wanted = {".".join(["maskalign", *parts[:depth]]) for depth in range(1, len(parts) + 1)}
     found = []
     for file in sorted(folder.glob("test_*.py")):
         names = set()
@@ -90,7 +95,7 @@ def importers(module: str, folder: Path = UNIT) -> list[Path]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        if f"maskalign.{module}" in names:
+        if wanted & names:
             found.append(file)
     return found
 
@@ -138,12 +143,18 @@ def verdict(run: Run) -> tuple[str, str]:
     return ERROR, f"pytest ended with code {run.code} and no failed test: {run.said}"
 
 
+def label(file: Path, copy: Path) -> str:
+    """Return the name of a test file, or the path of a module of the package in ``copy``."""
+    package = copy / "maskalign"
+    return file.relative_to(package).as_posix() if file.is_relative_to(package) else file.name
+
+
 class Trial:
     """Mutants, each tried on a copy of the package below a temporary ``folder``."""
 
     def __init__(self, folder: Path, source: Path = SOURCE, unit: Path = UNIT):
         self.folder, self.source, self.unit = folder, source, unit
-        self.seconds: dict[str, float] = {}  # by test file, against the unmutated package
+        self.seconds: dict[str, float] = {}  # by label, against the unmutated package
 
     def files(self, module: str, copy: Path) -> list[Path]:
         """Return the files with tests of a module: its own doctests and its importers."""
@@ -159,8 +170,9 @@ class Trial:
         """Time one file against the unmutated package; return what is wrong, or nothing."""
         run = pytest(copy, [file], limit=1200)
         if run.code == PASSED:
-            self.seconds[file.name] = run.seconds
-        return "" if run.code in (PASSED, NOTHING) else f"{file.name}: {run.test or run.said}"
+            self.seconds[label(file, copy)] = run.seconds
+        passed = run.code in (PASSED, NOTHING)
+        return "" if passed else f"{label(file, copy)}: {run.test or run.said}"
 
     def attempt(self, mutant: Mutant) -> tuple[str, str, float]:
         """Try one mutant; return its verdict, what is printed beside it, and the seconds."""
@@ -170,13 +182,17 @@ class Trial:
             file.write_text(mutated(mutant, file.read_text()))
             if not importers(mutant.module, self.unit):
                 raise ValueError(f"no test module imports {mutant.module}")
-            files = [f for f in self.files(mutant.module, copy) if f.name in self.seconds]
-            if not files:
+            seconds = {
+                f: self.seconds[label(f, copy)]
+                for f in self.files(mutant.module, copy)
+                if label(f, copy) in self.seconds
+            }
+            if not seconds:
                 raise ValueError(f"no test of {mutant.module} is selected")
             # The module's own tests most likely fail; of the others the quickest come first.
-            own = {f"{mutant.module}.py", f"test_{mutant.module}.py"}
-            files.sort(key=lambda f: (f.name not in own, self.seconds[f.name]))
-            run = pytest(copy, files, 60 + 3 * sum(self.seconds[f.name] for f in files))
+            own = {f"{mutant.module}.py", f"test_{mutant.module.split('/')[0]}.py"}
+            files = sorted(seconds, key=lambda f: (label(f, copy) not in own, seconds[f]))
+            run = pytest(copy, files, 60 + 3 * sum(seconds.values()))
             return *verdict(run), run.seconds
         except ValueError as error:
             return ERROR, str(error), 0.0

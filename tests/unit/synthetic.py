@@ -47,8 +47,8 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
         elif run["stage"] in ("interpolation", "imp_barrier"):
             for where, height in _lines(study, run):
                 for correction, factor in (("none", 2.5), (_corrected(run), 1.0)):
-                    for split in ("test", "train"):
-                        add(split, f"error_barrier_{correction}", 30 * factor * height, **where)
+                    for split, scale in (("test", 30), ("train", 20)):
+                        add(split, f"error_barrier_{correction}", scale * factor * height, **where)
     return pd.DataFrame(rows, columns=TABLES["runs"])
 
 
@@ -63,11 +63,11 @@ def curves(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
             for correction, factor in (("none", 2.5), (_corrected(run), 1.0)):
                 for alpha in np.linspace(0, 1, run["values"]["connectivity"]["points"]):
                     bump = 4 * alpha * (1 - alpha) * height * factor * draw.uniform(0.9, 1.1)
-                    for split in ("train", "test"):
+                    for split, level in (("train", 1), ("test", 5)):
                         identity = {k: run[k] for k in IDENTITY} | _origin(run) | where
                         place = {"alpha": alpha, "correction": correction, "split": split}
                         place["status"] = _status(run, diverged)
-                        scores = {"loss": 0.2 + 2 * bump, "error": 5 + 30 * bump}
+                        scores = {"loss": level / 25 + 2 * bump, "error": level + 30 * bump}
                         rows.append(identity | place | scores)
     return pd.DataFrame(rows, columns=TABLES["curves"])
 

@@ -1,6 +1,7 @@
 """Verdicts follow from the numbers: planted effects are found, absent ones are not claimed."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -29,13 +30,27 @@ def planted(study, permuted=0.0, noise=0.2, seed=0):
     return runs
 
 
-SPARSITIES, WIDTHS, PAIRS = (0.9, 0.95), (1, 4), range(6)  # of the ResNet, at k = 0 and 4
+# Levels of the ResNet on MNIST: three of each, at unequal distances.
+SPARSITIES, WIDTHS, LATE, PAIRS = (0.8, 0.9, 0.97), (1, 2, 8), (1, 4), range(4)
 
 
 @pytest.fixture
-def drawn(study):
+def many(demo):
+    """Return a study of several levels of every axis."""
+    demo["experiments"]["cifar10"] |= {
+        "pairs": len(PAIRS),
+        "widths": list(WIDTHS),
+        "sparsities": list(SPARSITIES),
+        "rewind_epochs": [0, *LATE],
+        "interpolation": {"widths": list(WIDTHS)},
+    }
+    return Study(demo)
+
+
+@pytest.fixture
+def drawn(many):
     """Return runs with values of no order at all, and barriers of the loss beside the error's."""
-    runs = synthetic.runs(study)
+    runs = synthetic.runs(many)
     barriers = runs[runs.metric.str.startswith("error_barrier")]
     losses = barriers.assign(metric=barriers.metric.str.replace("error", "loss"))
     runs = pd.concat([runs, losses], ignore_index=True)
@@ -43,16 +58,22 @@ def drawn(study):
     return runs
 
 
-def by_unit(study, runs, name):
-    """Return the numbers of a claim for the ResNet on MNIST, by width (if any) and pair."""
+def by_unit(study, runs, name, model="resnet20"):
+    """Return the numbers of a claim for a network on MNIST, by width (if any) and pair."""
     (claim,) = [c for c in claims.CLAIMS if c.name == name]
     found = claim.numbers(claims.Results(study, runs))
-    found = found[(found.dataset == "mnist") & (found.model == "resnet20")]
+    found = found[(found.dataset == "mnist") & (found.model == model)]
     keys = found[[c for c in ("width", "pair") if c in found]].itertuples(index=False)
     return {tuple(map(float, key)): v for key, v in zip(keys, found.value, strict=True)}
 
 
-def test_every_claims_number_is_that_of_its_words(study, drawn):
+def slope(x, y):
+    """Return the least-squares slope of y over x."""
+    x, y = (np.asarray(v) - np.mean(v) for v in (x, y))
+    return (x * y).sum() / (x * x).sum()
+
+
+def test_every_claims_number_is_that_of_its_words(many, drawn):
     """Every number of every pair, from the runs one by one."""
     of = drawn[(drawn.dataset == "mnist") & (drawn.model == "resnet20") & (drawn.split == "test")]
 
@@ -69,9 +90,11 @@ def test_every_claims_number_is_that_of_its_words(study, drawn):
         cell = {"metric": "accuracy", "width": width, "sparsity": s, "rewind_epoch": k}
         return one(method=method, **ends, **cell, **(how if method == "permuted" else {}))
 
-    def gap(width, pair, k, first="permuted", second="naive"):
-        values = [[accuracy(m, width, pair, s, k) for s in SPARSITIES] for m in (first, second)]
-        return np.subtract(*values)
+    def accuracies(method):
+        """Return the accuracies by width, pair, sparsity and rewind epoch."""
+        levels = (WIDTHS, PAIRS, SPARSITIES, (0, *LATE))
+        values = [accuracy(method, *cell) for cell in itertools.product(*levels)]
+        return np.reshape(values, [len(level) for level in levels])
 
     def barrier(method, width, pair, correction, **more):
         how = {"matching_method": "activations"} if method == "permuted" else {}
@@ -90,41 +113,56 @@ def test_every_claims_number_is_that_of_its_words(study, drawn):
         ]
         return one(metric="ensemble_accuracy", method=method) - np.mean(members)
 
-    both = [(w, p) for w in WIDTHS for p in PAIRS]
+    def each(values):
+        """Return the numbers of each pair at each width."""
+        return {(w, p): values[i, p] for i, w in enumerate(WIDTHS) for p in PAIRS}
+
+    lth, naive, permuted = (accuracies(method) for method in ("lth", "naive", "permuted"))
+    gap, behind = permuted - naive, lth - permuted
+    late, start = gap[..., 1:].mean(-1), gap[..., 0]  # over the rewind epochs above 0
+    doublings = np.log2(WIDTHS)
+    fall = np.array([[-barrier("permuted", w, p, "reset") for w in WIDTHS] for p in PAIRS])
+    corrected = np.array(
+        [
+            [np.subtract(*(barrier("permuted", w, p, c) for c in ("none", "reset"))) for p in PAIRS]
+            for w in WIDTHS
+        ]
+    )
     disagreed = [one(metric="disagreement", method=m) for m in ("permuted", "lth")]
     expected = {
-        "permuted_beats_naive": {(w, p): gap(w, p, 4).mean() for w, p in both},
-        "gap_grows_with_sparsity": {(w, p): np.diff(gap(w, p, 4))[0] / 0.05 for w, p in both},
-        "gap_grows_with_width": {
-            (p,): (gap(4, p, 4) - gap(1, p, 4)).mean() / 2
-            for p in PAIRS  # 1 to 4: two doublings
-        },
-        "lth_beats_permuted": {(w, p): gap(w, p, 4, "lth", "permuted").mean() for w, p in both},
-        "close_at_initialisation": {(w, p): gap(w, p, 0).mean() for w, p in both},
-        "rewinding_helps_permuted_more": {
-            (w, p): (gap(w, p, 4) - gap(w, p, 0)).mean() for w, p in both
-        },
-        "barrier_falls_with_width": {
-            (p,): (barrier("permuted", 1, p, "reset") - barrier("permuted", 4, p, "reset")) / 2
-            for p in PAIRS
-        },
-        "correction_lowers_barrier": {
-            (w, p): barrier("permuted", w, p, "none") - barrier("permuted", w, p, "reset")
-            for w, p in both
-        },
+        "permuted_beats_naive": each(late.mean(-1)),
+        "gap_grows_with_sparsity": each(
+            np.apply_along_axis(lambda y: slope(SPARSITIES, y), -1, late)
+        ),
+        "gap_grows_with_width": {(p,): slope(doublings, late[:, p].mean(-1)) for p in PAIRS},
+        "lth_beats_permuted": each(behind[..., 1:].mean((-1, -2))),
+        "close_at_initialisation": each(start.mean(-1)),
+        "rewinding_helps_permuted_more": each((late - start).mean(-1)),
+        "barrier_falls_with_width": {(p,): slope(doublings, fall[p]) for p in PAIRS},
+        "correction_lowers_barrier": each(corrected),
         "imp_stays_connected": {(4, p): barrier("imp", 4, p, "reset", sparsity=0.9) for p in PAIRS},
         "permuted_more_diverse": {(1, 0): np.subtract(*disagreed)},
         "permuted_ensemble_gains_more": {(1, 0): gain("permuted") - gain("lth")},
     }
     assert set(expected) == {claim.name for claim in claims.CLAIMS}
     for name, numbers in expected.items():
-        assert by_unit(study, drawn, name) == pytest.approx(numbers), name
+        assert by_unit(many, drawn, name) == pytest.approx(numbers), name
+
+
+def test_without_batch_norm_repair_is_the_correction(many, drawn):
+    of = drawn[(drawn.model == "vgg11") & (drawn.split == "test") & (drawn.method == "permuted")]
+    of = of[of.matching_method == "activations"].set_index(["metric", "mask_seed"]).value
+    expected = {
+        (1, p): of["error_barrier_none", 2 * p] - of["error_barrier_repair", 2 * p] for p in (0, 1)
+    }
+    found = by_unit(many, drawn, "correction_lowers_barrier", "vgg11")
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["permuted_ensemble_gains_more", "permuted_more_diverse"])
-def test_an_ensemble_with_a_diverged_member_gives_no_number(study, drawn, name):
+def test_an_ensemble_with_a_diverged_member_gives_no_number(many, drawn, name):
     def known():
-        return [v for v in by_unit(study, drawn, name).values() if math.isfinite(v)]
+        return [v for v in by_unit(many, drawn, name).values() if math.isfinite(v)]
 
     assert len(known()) == 1
     alone = drawn.metric == ("accuracy" if "gains" in name else "disagreement")

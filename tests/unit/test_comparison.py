@@ -210,12 +210,28 @@ def test_what_a_note_says_is_not_judged_is_shown_without_an_interval(whole, pape
     assert table[table.table == 5].inside.notna().all()
 
 
-def test_far_means_are_outside_and_counted_so(whole, paper):
+@pytest.mark.parametrize("offset", [7.0, -7.0])
+def test_far_means_are_outside_and_counted_so(whole, paper, offset):
     study, _ = whole
-    far = comparison.compare(study, planted(study, offset=7.0), paper)
+    runs = planted(study, offset=offset)
+    far = comparison.compare(study, runs, paper)
     counts = comparison.summary(far).set_index("table")
     assert counts.loc[12, ["judged", "inside"]].tolist() == [60, 0]
-    assert counts.loc[12, "mean_difference"] == pytest.approx(7.0)
+    assert counts.loc[12, "mean_difference"] == pytest.approx(offset)
+    page = comparison_page.markdown(study, far, paper, runs)
+    assert f"| 12 | 60 | 60 | 0 | 0 | 60 | 0 | {offset:+.2f} |" in page
+    line = next(line for line in page.splitlines() if "| 90.41 ± 0.14 (n = 3) |" in line)
+    cells = [cell.strip() for cell in line.split("|")]
+    assert (f"{offset:+.2f}" in cells, "no" in cells, "yes" in cells) == (True, True, False)
+
+
+def test_a_summarys_mean_is_over_accuracies_alone(table):
+    differences = np.random.default_rng(0).normal(0, 3, len(table))
+    counts = comparison.summary(table.assign(difference=differences)).set_index("table")
+    points = table.metric.isin(["accuracy", "top5_accuracy", "ensemble_accuracy"])
+    for number, rows in table.assign(difference=differences)[points].groupby("table"):
+        mean = rows.difference.sum() / len(rows)
+        assert counts.loc[number, "mean_difference"] == pytest.approx(mean)
 
 
 def test_the_interval_is_welchs():
@@ -330,14 +346,14 @@ def test_another_length_of_training_is_never_compared(whole, paper):
 def test_other_hyperparameters_are_named_and_compared(whole, paper):
     study, runs = copy.copy(whole[0]), whole[1]
     study.config = copy.deepcopy(study.config)
-    study.config["training"]["long"]["sparse"]["lr"] = 0.08
+    study.config["training"]["long"]["sparse"]["lr"] = 0.021
     study.config["training"]["long"]["imp"]["fraction"] = 0.5
     table = comparison.compare(study, runs, paper)
     assert set(table.status) == {COMPARED}
     lines = comparison_page.markdown(study, table, paper, runs).splitlines()
     (line,) = (line for line in lines if line.startswith("- vgg11 on c10: "))
     assert (
-        "recipe differs from the paper's in: sparse learning rate 0.08 (the paper's 0.02)" in line
+        "recipe differs from the paper's in: sparse learning rate 0.021 (the paper's 0.02)" in line
     )
     assert "IMP pruned per round (share of what remains) 0.5 (the paper's 0.2)" in line
     assert "crop_padding 0 (the paper's 4)" in line
@@ -393,7 +409,8 @@ def test_the_page_lists_every_cell_and_every_note(whole, table, paper):
         "\n| 97 "
     ) == len(table)
     row = "| 80      | LTH      | 0   | 90.41 ± 0.14 (n = 3) | 90.41 ± 0.14 (n = 3) | +0.00 "
-    assert row in page
+    (line,) = (line for line in page.splitlines() if line.startswith(row))
+    assert "| yes " in line
     assert "-0.00 " not in page
     assert "## Table 12, ResNet20 ×4 on CIFAR-100 (here resnet20 on c100)" in page
 

@@ -215,3 +215,16 @@ def test_the_plane_passes_through_its_three_models():
     gap = torch.cat([(states[2][k] - states[1][k]).flatten() for k in names]).double().norm()
     (x1, y1), (x2, y2) = marks["first"], marks["second"]
     assert ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5 == pytest.approx(float(gap), rel=1e-5)
+
+
+def test_repair_measures_the_ends_without_dropout():
+    a, b = (nn.Sequential(cnn(False, seed)).state_dict() for seed in (0, 1))
+    hidden, ends = ["0.0", "0.3"], []
+    for dropout in (False, True):
+        model = nn.Sequential(cnn(False, 2))
+        if dropout:
+            model[0][1] = nn.Dropout(0.5)
+        ends.append(c.Repair(model.train(), hidden, a, b, images).ends)
+    for plain, found in zip(*ends, strict=True):
+        for name in hidden:
+            assert all(torch.equal(x, y) for x, y in zip(plain[name], found[name], strict=True))

@@ -231,6 +231,10 @@ def test_folder_images_are_cropped_and_flipped(colours):
     assert spans.max() < 120
     assert found[:, 1, 0, 0].unique().numel() > 2
     assert torch.equal(found[:, 2, 0, 0], torch.arange(10))
+    # A crop is wide or high: red spans its rows, green its columns.
+    ratios = spans / (found[:, 0, -1, 0] - found[:, 0, 0, 0])
+    assert ratios.min() < 0.9
+    assert ratios.max() > 1.1
 
 
 def test_images_of_a_folder_are_cropped_anew_in_every_epoch_and_by_every_seed(colours):

@@ -1,10 +1,13 @@
 """Diversity measures against their definitions on small cases."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from maskalign.diversity import diversity
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
 
 
 def test_equal_members_do_not_disagree():
@@ -47,3 +50,16 @@ def test_an_ensemble_votes_by_its_mean_softmax_output():
     """One member is very sure of class 0, by its logits; two are fairly sure of class 1."""
     logits = torch.tensor([[[10.0, 0.0]], [[0.0, 3.0]], [[0.0, 3.0]]])
     assert diversity(logits, torch.tensor([1]))["ensemble_accuracy"] == 100
+
+
+def test_kl_and_js_are_means_over_all_pairs_of_members():
+    """Every member differs from the others by another amount."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 30, 5, generator=generator, dtype=torch.double)
+    logits *= torch.tensor([0.2, 1.0, 2.0, 4.0])[:, None, None]
+    p = logits.softmax(-1).numpy()
+    found = diversity(logits, torch.zeros(30))
+    ordered = [rel_entr(a, b).sum(-1).mean() for a, b in itertools.permutations(p, 2)]
+    assert found["kl"] == pytest.approx(sum(ordered) / 12)
+    pairs = [(jensenshannon(a, b, axis=-1) ** 2).mean() for a, b in itertools.combinations(p, 2)]
+    assert found["js"] == pytest.approx(sum(pairs) / 6)

@@ -218,3 +218,31 @@ def test_the_lowest_panel_that_is_drawn_has_the_labels_of_its_axis():
         assert lowest.get_xlabel() == "Rewind epoch k"
         assert lowest.xaxis.get_tick_params()["labelbottom"]
         assert not any(ax.get_xlabel() for ax in above)
+
+
+@pytest.mark.parametrize("name", ["figure_03", "figure_03_error", "figure_04", "figure_13"])
+def test_lines_are_drawn_on_test_images(demo, name):
+    """Numbers of training images change nothing, and those of test images do."""
+    study = Study(demo)
+    given, drawn = sources(study), {}
+    for changed in ("none", "train", "test"):
+        runs, curves = given.runs.copy(), given.curves.copy()
+        curves.loc[curves.split == changed, ["loss", "error"]] += 7
+        line = runs.metric.str.startswith("error_barrier")
+        runs.loc[line & (runs.split == changed), "value"] += 7
+        sources_of = figures.Sources(runs, curves, given.planes)
+        drawn[changed] = figures.build(study, name, sources_of).data
+    assert drawn["none"].equals(drawn["train"])
+    assert not drawn["none"].equals(drawn["test"])
+
+
+@pytest.mark.parametrize(("name", "metric"), [("figure_03", "loss"), ("figure_03_error", "error")])
+def test_a_line_has_the_metric_of_its_figure(demo, name, metric):
+    study = Study(demo)
+    given = sources(study)
+    changed = given.curves.assign(**{metric: given.curves[metric] + 7})
+    of = [
+        figures.build(study, name, figures.Sources(given.runs, curves, given.planes)).data
+        for curves in (given.curves, changed)
+    ]
+    assert (of[1]["mean"] - of[0]["mean"]).to_numpy() == pytest.approx(7)

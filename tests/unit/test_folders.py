@@ -75,6 +75,10 @@ def test_part_of_the_images_can_be_asked_for(tmp_path):
     data = open_data(tmp_path / "one.json", SPEC)
     assert (data.train_samples, len(data._test)) == (10, 40)
     assert (tmp_path / "one.json").read_text() == (tmp_path / "two.json").read_text()
+    kept = json.loads((tmp_path / "one.json").read_text())["train"]
+    every = sorted(f"{i}.jpg" for i in range(20))
+    assert all(0 < len(files) < 10 for files in kept.values())  # drawn over both classes
+    assert all(files != every[: len(files)] for files in kept.values())
     line = refused(folder, tmp_path, test_images=41)
     assert line == f"{folder}/val: has 40 images, 41 were asked for"
 

@@ -86,17 +86,19 @@ def test_what_was_not_measured_is_said_and_not_guessed(study):
     )
 
 
-def test_sharing_saves_dense_models_and_chains(demo):
+@pytest.mark.parametrize("methods", [["naive"], ["lth", "naive", "permuted"]])
+def test_sharing_saves_dense_models_and_chains(demo, methods):
     """Two sparsities: two dense models and both chains are trained again in the released plan."""
-    only = demo["experiments"]["vgg11"] | {"pairs": 1, "methods": ["naive"], "rewind_epochs": [0]}
+    only = demo["experiments"]["vgg11"] | {"pairs": 1, "methods": methods, "rewind_epochs": [0]}
     del only["interpolation"], only["matching_comparison"]
     demo["experiments"] = {"vgg11": only}
     demo["artefacts"] = {"tables": {}, "figures": {}}
     study = Study(demo)
     ours = forecast.forecast(study, cost.Throughput([]))["epochs"].sum()
     # S = .8 takes 3 rounds of 2 epochs, S = .9 takes 4, of which 2 are shared.
-    assert ours == 2 * 10 + 5 * 2 + 2 * 10
-    assert forecast.released_epochs(study) == 2 * (2 * 10) + (3 + 4) * 2 + 2 * 10
+    sparse = len(methods) * 2 * 10
+    assert ours == 2 * 10 + 5 * 2 + sparse
+    assert forecast.released_epochs(study) == 2 * (2 * 10) + (3 + 4) * 2 + sparse
 
 
 def test_the_paper_study_is_counted_without_its_data():

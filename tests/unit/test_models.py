@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from maskalign import models
 from maskalign.models import build, prunable
+from nets import randomise
 
 
 def parameters(model):
@@ -130,3 +132,69 @@ def test_the_shortcut_of_a_block_is_added():
     torch.nn.init.zeros_(block.conv2.weight)
     x = torch.rand(2, 3, 4, 4)
     assert torch.equal(block(x), x)
+
+
+def norm(x, weights, name):
+    """Return x normalised by the statistics of its batch, as in training."""
+    x = (x - x.mean((0, 2, 3), keepdim=True)) / (
+        x.var((0, 2, 3), False, keepdim=True) + 1e-5
+    ).sqrt()
+    gain, shift = (weights[f"{name}.{entry}"][:, None, None] for entry in ("weight", "bias"))
+    return gain * x + shift
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_resnet20_computes_what_the_paper_describes(width):
+    """Layer by layer, from its weights alone."""
+    torch.manual_seed(width)
+    net = randomise(models.ResNet20(5, width, channels=4, blocks=(2, 1)))
+    w, images = net.state_dict(), torch.randn(3, 3, 8, 8).double()
+    y = F.relu(norm(F.conv2d(images, w["conv1.weight"], padding=1), w, "bn1"))
+    for block, stride in (("stages.0.0", 1), ("stages.0.1", 1), ("stages.1.0", 2)):
+        x = y
+        y = F.conv2d(x, w[f"{block}.conv1.weight"], stride=stride, padding=1)
+        y = F.relu(norm(y, w, f"{block}.bn1"))
+        y = norm(F.conv2d(y, w[f"{block}.conv2.weight"], padding=1), w, f"{block}.bn2")
+        if stride == 2:
+            x = F.conv2d(x, w[f"{block}.shortcut.0.weight"], stride=stride, padding=1)
+            x = norm(x, w, f"{block}.shortcut.1")
+        y = F.relu(x + y)
+    assert y.shape[1] == 8 * width
+    expected = y.mean((2, 3)) @ w["linear.weight"].T + w["linear.bias"]
+    assert torch.allclose(net.train()(images), expected)
+
+
+@pytest.mark.parametrize("width", [0.5, 1, 2])
+def test_vgg11_computes_what_the_paper_describes(width):
+    torch.manual_seed(0)
+    net = randomise(models.VGG11(5, width, 1, image_size=8, plan=[4, "M", 6, 8, "M"]))
+    w, y = net.state_dict(), torch.randn(3, 1, 8, 8).double()
+    convolutions = [k for k, v in w.items() if v.ndim == 4]
+    assert [len(w[k]) for k in convolutions] == [4 * width, 6 * width, 8 * width]
+    x = y
+    for name, pooled in zip(convolutions, (True, False, True), strict=True):
+        y = F.relu(F.conv2d(y, w[name], w[name.replace("weight", "bias")], padding=1))
+        if pooled:
+            y = y.unfold(2, 2, 2).unfold(3, 2, 2).amax((4, 5))
+    expected = y.flatten(1) @ w["linear.weight"].T + w["linear.bias"]
+    assert torch.allclose(net(x), expected)
+
+
+def test_thin_resnet50_has_torchvisions_kernels_strides_and_order():
+    thin, theirs = models.resnet50(10, channels=8), torchvision.models.resnet50()
+
+    def layers(net):
+        return [
+            (name, type(m), getattr(m, "kernel_size", 0), getattr(m, "stride", 0))
+            for name, m in net.named_modules()
+            if not isinstance(m, torchvision.models.ResNet)
+        ]
+
+    assert layers(thin) == layers(theirs)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+def test_running_statistics_are_torchs_by_default(name):
+    net = build(name, classes=3, image_size=32, in_channels=1, width=1, channels=4)
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps, m.affine) for m in norms} == {(0.1, 1e-5, True)}

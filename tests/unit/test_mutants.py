@@ -54,6 +54,14 @@ def test_the_test_modules_are_those_that_import_the_module_themselves(tmp_path):
         (tmp_path / f"{name}.py").write_text(line)
     found = [file.stem for file in mutants.importers("share", tmp_path)]
     assert found == ["test_a", "test_b", "test_c"]
+    inside = [file.stem for file in mutants.importers("bench/share", tmp_path)]
+    assert inside == ["test_d"]
+
+
+def test_a_package_that_is_imported_counts_for_its_modules(tmp_path):
+    (tmp_path / "test_a.py").write_text("from maskalign import figures")
+    (tmp_path / "test_b.py").write_text("import maskalign\nfrom maskalign.other import imp")
+    assert [file.stem for file in mutants.importers("figures/imp", tmp_path)] == ["test_a"]
 
 
 @pytest.fixture

@@ -152,3 +152,14 @@ def test_the_other_matching_is_the_other_one():
 def test_members_of_the_lth_ensemble_differ_in_their_order(planned, order):
     values = planned.run(sparse("lth", 0, 0, 0.6, 1, order=order))["values"]
     assert (values["order_seed"], values["init_seed"], values["mask_seed"]) == (order, 0, 0)
+
+
+def test_pairs_begin_at_the_first_pair():
+    config = copy.deepcopy(wires.STUDY)
+    config["experiments"]["all"]["first_pair"] = 5
+    for name in ("early_matching", "matching_comparison", "diversity", "imp_barrier", "landscape"):
+        del config["experiments"]["all"][name]
+    runs = study.Study(config).runs
+    assert set(runs[runs.stage == "dense"].init_seed) == {10, 11, 12, 13}
+    ends = runs[runs.method.isin(["naive", "permuted"])]
+    assert set(zip(ends.mask_seed, ends.init_seed, strict=True)) == {(10, 11), (12, 13)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from maskalign import power, verdicts
-from maskalign.claims import CLAIMS
+from maskalign.claims import CLAIMS, Results
 from maskalign.study import Study
 from statsmodels.stats.weightstats import DescrStatsW
 from test_claims import planted
@@ -61,3 +61,34 @@ def test_a_pilot_says_how_many_units_its_effect_needs(demo):
     assert math.isinf(large.loc["close_at_initialisation", "needed"])  # 8 points are not close
     page = power.markdown(study, small.reset_index(), runs)
     assert f"| {small.loc[name, 'needed']:.0f} |" in page
+
+
+@pytest.mark.parametrize("permuted", [0.5, -0.5])
+def test_a_plan_follows_from_mean_and_sample_std_of_the_pilots_units(demo, permuted):
+    study = Study(demo)
+    runs = planted(study, permuted=permuted, noise=0.3, seed=2)
+    table, results, signs = power.plan(study, runs), Results(study, runs), set()
+    for row in table.to_dict("records"):
+        (claim,) = (c for c in CLAIMS if c.name == row["claim"])
+        found = claim.numbers(results)
+        found = found[(found.dataset + ", " + found.model) == row["scope"]].value.to_numpy()
+        sd = math.sqrt(((found - found.mean()) ** 2).sum() / (len(found) - 1))
+        assert [row["n"], row["mean"], row["sd"]] == pytest.approx([len(found), found.mean(), sd])
+        level = verdicts.LEVEL / len(CLAIMS) / (1 if claim.close else 2)
+        wanted = 0.9 if claim.close else 0.8
+
+        def power_of(effect, n, sd=sd, level=level):
+            least = scipy.stats.t.isf(level, n - 1)
+            return scipy.stats.nct.sf(least, n - 1, effect / sd * math.sqrt(n))
+
+        for n in power.UNITS:
+            assert power_of(row[f"least_{n}"], n) == pytest.approx(wanted, abs=1e-3)
+        effect = 1.0 - abs(found.mean()) if claim.close else abs(found.mean())  # margin 1
+        if effect <= 0:
+            assert math.isinf(row["needed"])
+            continue
+        assert power_of(effect, row["needed"]) >= wanted
+        if row["needed"] > verdicts.FEWEST_UNITS:
+            assert power_of(effect, row["needed"] - 1) < wanted
+        signs.add((claim.close, found.mean() > 0))
+    assert (True, permuted > 0) in signs

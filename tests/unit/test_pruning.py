@@ -54,3 +54,11 @@ def test_a_mask_cannot_become_denser():
     mask = prune(w, full_mask(w, list(w)), 0.8)
     with pytest.raises(ValueError, match=r"cannot reach sparsity 0.5 from 0.8"):
         prune(w, mask, 0.5)
+
+
+def test_magnitudes_that_differ_in_the_last_digits_are_told_apart():
+    """Whatever the layer: the larger ones lie in the second one."""
+    w = {"one.weight": torch.full((50,), 0.5), "two.weight": -torch.full((50,), 0.5 + 1e-7)}
+    mask = prune(w, full_mask(w, list(w)), 0.5)
+    assert not mask["one.weight"].any()
+    assert mask["two.weight"].all()

@@ -96,3 +96,17 @@ def test_without_git_a_record_names_no_commit(monkeypatch):
         assert len(commit.removesuffix("-dirty")) == 40
     else:  # a copy of the package, outside of the checkout
         assert commit is None
+
+
+def test_a_collected_row_has_the_status_of_its_run_or_else_its_own(study):
+    """A line and an ensemble can have diverged members in a run that completed."""
+    path = study.paths("dense")[0]
+    for status, own in (("completed", "diverged"), ("diverged", "completed")):
+        record = Record(study.run(path)["values"])
+        record.status = status
+        record.add({"accuracy": 1.0}, split="test")
+        record.add({"error_barrier": 2.0}, split="test", status=own)
+        file = f"{study.runs_folder}/{path}/result.json"
+        record.finish(file)
+        rows = results.collect("runs", [file], study)
+        assert [row["status"] for row in rows] == [status, own]

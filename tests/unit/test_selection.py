@@ -131,3 +131,26 @@ def test_a_summary_counts_diverged_runs_and_averages_the_others():
     assert math.isnan(found.loc["naive", "std"])
     assert found.loc["naive", "runs"] == "d"
     assert found[found.index.isna()]["mean"].tolist() == [6.0]
+
+
+def test_runs_that_two_experiments_name_count_once(runs):
+    config = copy.deepcopy(DEMO)
+    again = {"widths": [1], "pairs": 1, "sparsities": [0.9], "rewind_epochs": [4]}
+    whole = config["experiments"]["cifar10"]
+    shared = {k: whole[k] for k in ("dataset", "model", "training")}
+    config["experiments"]["again"] = shared | again
+    rows = selection.shown(Study(config), RESNET | {"widths": [1]}, runs, "accuracy").rows
+    cells = [sparse(1, s, k) for s in (0.9, 0.95) for k in (0, 4)]
+    assert keys(rows) == dense(1).union(*cells)
+
+
+def test_runs_of_a_selection_are_at_its_widths():
+    config = copy.deepcopy(DEMO)
+    config["experiments"]["cifar10"]["diversity"]["widths"] = [1, 4]
+    study = Study(config)
+    for widths in ([1], [4], [1, 4], None):
+        where = RESNET | ({"widths": widths} if widths else {})
+        found = [study.run(p) for p in study.selected(where, "diversity", "interpolation")]
+        assert {run["width"] for run in found} == set(widths or [1, 4])
+        assert {(run["dataset"], run["model"]) for run in found} == {("mnist", "resnet20")}
+        assert {run["stage"] for run in found} == {"diversity", "interpolation"}

@@ -376,6 +376,7 @@ def test_the_order_of_keys_does_not_change_what_determines_a_run(demo):
         (0.95, 0.2, 13),
         (0.97, 0.2, 15),
         (0.75, 0.5, 1),
+        (0.97, 0.5, 5),
         (0.1, 0.2, 0),
     ],
 )

@@ -21,6 +21,10 @@ NETS = {
     "resnet50": lambda: models.resnet50(10, layers=(2, 1, 1, 1), channels=8),
     "pre-activation": PreActivation,
     "mlp": MLP,
+    "prelu": lambda: nn.Sequential(
+        *(nn.Conv2d(3, 7, 3), nn.PReLU(7), nn.Conv2d(7, 5, 3), nn.PReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)),
+    ),
 }
 GROUPS = {
     "resnet20": 12,
@@ -29,6 +33,7 @@ GROUPS = {
     "resnet50": 15,
     "pre-activation": 3,
     "mlp": 2,
+    "prelu": 2,
 }
 
 
@@ -94,7 +99,7 @@ def test_taps_carry_the_channels_of_their_group(net):
     for which in ("first", "last", "all"):
         mine, theirs = (symmetry.tapped(n, which)(IMAGE) for n in (net, other))
         for group, a, b in zip(symmetry.groups, mine, theirs, strict=True):
-            assert len(a) == len(b) >= 1
+            assert len(a) == len(b) == (len(group.taps) if which == "all" else 1)
             for x, y in zip(a, b, strict=True):
                 assert x.shape[1] == group.size
                 assert torch.allclose(x[:, perms[group.name]], y, rtol=1e-6, atol=1e-8)

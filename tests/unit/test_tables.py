@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import synthetic
 from conftest import ROOT
-from maskalign import formats, tables, verdicts
+from maskalign import formats, matching_table, settings, tables, verdicts
 from maskalign.study import Study, read
 
 DENSE = "paper/mnist/resnet20-x1/dense/init-{}"
@@ -284,6 +284,38 @@ def test_diverged_models_and_runs_enter_no_comparison(demo):
     assert "1 diverged run left out" in table.caption
 
 
+def test_every_part_of_a_recipe_is_printed_with_its_own_values(demo):
+    recipe = demo["training"]["resnet20"]
+    recipe["dense"] |= {"schedule": "steps", "milestones": [3], "warmup_epochs": 1}
+    recipe["imp"] |= {"momentum": 0.5, "weight_decay": 0.25}
+    recipe["sparse"] |= {"schedule": "steps", "milestones": [2], "warmup_epochs": 0.5}
+    (run,) = Study(demo).recipes("digits", "resnet20")
+    printed = {kind: {} for kind in ("training", "pruning")}
+    for kind, _, title, value in settings.printed(run):
+        printed[kind][title] = value
+    assert printed["training"] == {
+        "Optimizer": "SGD",
+        "Momentum": "0.9",
+        "Dense learning rate": "0.08",
+        "Sparse learning rate": "0.04",
+        "Weight decay": "0.0005",
+        "Batch size": "64",
+        "Epochs T": "8",
+        "Dense schedule": "divided by 10 at 3",
+        "Sparse schedule": "divided by 10 at 2",
+        "Dense warm-up (epochs)": "1",
+        "Sparse warm-up (epochs)": "0.5",
+    }
+    assert printed["pruning"] == {
+        "Epochs per round": "2",
+        "Learning rate": "0.01",
+        "Pruned per round (share of what remains)": "0.5",
+        "Schedule within a round": "cosine to 0",
+        "Momentum": "0.5",
+        "Weight decay": "0.25",
+    }
+
+
 def test_a_comparison_that_was_not_run_is_said_to_be_missing(demo):
     for experiment in demo["experiments"].values():
         experiment.pop("matching_comparison", None)
@@ -291,6 +323,18 @@ def test_a_comparison_that_was_not_run_is_said_to_be_missing(demo):
     table = tables.build(study, "table_17", synthetic.runs(study))
     assert table.cells.empty
     assert "was run at this scale" in table.caption
+
+
+def test_barriers_of_the_matchings_are_those_of_test_images(demo):
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    shows = {"dataset": "mnist", "model": "vgg11"}
+    found = matching_table.numbers(study, shows, runs).rows
+    splits = found[found.metric.str.contains("barrier")].groupby("metric").split.unique()
+    assert splits.map(list).to_dict() == {"barrier": ["test"], "corrected_barrier": ["test"]}
+    before = tables.build(study, "table_17", runs).cells
+    runs.loc[runs.metric.str.startswith("error_barrier") & (runs.split == "train"), "value"] += 7
+    assert before.equals(tables.build(study, "table_17", runs).cells)
 
 
 def test_pairs_begin_at_the_first_pair(demo):
@@ -316,3 +360,32 @@ def test_a_caption_names_the_only_width():
     study = read([ROOT / "config/fashion.yaml"])
     table = tables.build(study, "table_05", synthetic.runs(study))
     assert "of ResNet8 ×2 on Fashion-MNIST 14x14" in table.caption
+
+
+def test_both_accuracies_are_printed_under_their_names(demo):
+    study = Study(demo)
+    table = tables.build(study, "table_10", synthetic.runs(study))
+    names = {"top-1": "accuracy", "top-5": "top5_accuracy"}
+    rows = table.layout.index.to_frame(index=False)
+    assert set(rows["Accuracy"]) == set(names)
+    for (accuracy, s, method), line in table.layout.iterrows():
+        for column, printed in line.items():
+            where = {"metric": names[accuracy], "sparsity": float(s) / 100}
+            where |= {"method": {"LTH": "lth"}.get(method, method)}
+            where |= {"rewind_epoch": float(column.removeprefix("k = "))}
+            assert printed.mean == cell(table, **where)["mean"]
+
+
+@pytest.mark.parametrize("kind", ["markdown", "latex"])
+def test_what_is_printed_is_mean_and_standard_deviation(tmp_path, kind):
+    made = formats.Cell(91.234, 0.4, n=4)
+    layout = pd.DataFrame({"k = 0": [made]}, index=pd.Index(["LTH"], name="Method"))
+    table = formats.Table("table_05", "Text.", pd.DataFrame(), layout)
+    getattr(formats, f"write_{kind}")(table, tmp_path / "table")
+    text = (tmp_path / "table").read_text()
+    assert ("91.23 ± 0.40" if kind == "markdown" else r"91.23 $\pm$ 0.40") in text
+
+
+def test_a_csv_keeps_the_digits_of_its_numbers():
+    text = formats.csv_text(pd.DataFrame({"mean": [91.234567, 0.00123456]}))
+    assert text.split() == ["mean", "91.234567", "0.00123456"]

@@ -49,3 +49,16 @@ def test_the_mask_never_lets_a_weight_move():
 def test_matching_finds_a_swap():
     assert toy.match(np.array([2.0, 0.1]), np.array([0.1, 2.0])) == [1, 0]
     assert toy.match(np.array([2.0, 0.1]), np.array([2.0, 0.1])) == [0, 1]
+
+
+def test_every_path_begins_where_the_method_says():
+    paths = toy.run()
+    begins, ends = (
+        getattr(paths.groupby("model")[["w1", "w2"]], how)() for how in ("first", "last")
+    )
+    kept = ends.loc["dense_a"].abs() == ends.loc["dense_a"].abs().max()
+    assert begins.loc["dense_a"].tolist() == list(toy.A)
+    assert begins.loc["lth"].tolist() == (kept * toy.A).tolist()
+    assert begins.loc["naive"].tolist() == (kept * toy.B).tolist()
+    assert begins.loc["permuted"].tolist() == (kept[::-1].to_numpy() * toy.B).tolist()
+    assert ends.loc["pruned_a"].tolist() == (kept * ends.loc["dense_a"]).tolist()

@@ -362,3 +362,6 @@ def test_warm_up_and_milestones():
     assert plan.learning_rate(19, 5) == pytest.approx(1.0)
     assert plan.learning_rate(20, 5) == pytest.approx(0.1)
     assert plan.learning_rate(49, 5) == pytest.approx(0.01)
+    half = Plan(epochs=10, lr=1.0, seed=(), warmup_epochs=0.5)
+    assert [half.learning_rate(step, 4) for step in (0, 1, 2)] == pytest.approx([0.5, 1.0, 1.0])
+    assert half.learning_rate(21, 4) == pytest.approx(0.5)  # half of the 38 steps that are left

@@ -78,3 +78,13 @@ def test_p_values_are_adjusted_over_the_claims_of_a_scope(monkeypatch):
 def test_three_units_are_needed(count, verdict):
     row = verdicts._test(np.array([5.0, 5.1, 4.9])[:count], close=False, margin=1.0)
     assert verdicts._verdict(row | {"p_holm": row["p"]}, margin=1.0) == verdict
+
+
+def test_units_without_a_number_do_not_count(monkeypatch):
+    values = np.array([3.0, 4.0, np.nan, 5.0, np.nan, 4.5, 3.5])
+    made = Claim("one", "text", "points", lambda r: numbers(values))
+    monkeypatch.setattr(verdicts, "CLAIMS", [made])
+    monkeypatch.setattr(verdicts, "Results", lambda study, runs: None)
+    study = SimpleNamespace(config={"claims": {"margin": 1.0}})
+    row = verdicts.judge(study, pd.DataFrame()).set_index("scope").loc["all"]
+    assert (row.n, row["mean"]) == (5, pytest.approx(4.0))

@@ -88,6 +88,13 @@ def _experiment(key: str, experiment: Config, config: Config) -> Iterator[str]:
             f"training.{experiment['training']}.batch_size: {recipe['batch_size']} is not allowed, "
             f"must be at most {counts[0]}, the training images of datasets.{experiment['dataset']}"
         )
+    warmup = recipe["sparse"]["warmup_epochs"]
+    for where, k in _every(experiment, "rewind_epochs", "rewind_epoch"):
+        if 0 < (left := recipe["dense"]["epochs"] - k) <= warmup:
+            yield (
+                f"training.{experiment['training']}.sparse.warmup_epochs: {warmup} is not allowed, "
+                f"must be below {left}, the epochs of training from {key}.{where}, now {k}"
+            )
     for where, sparsity in _every(experiment, "sparsities", "sparsity"):
         yield from _digits(f"{key}.{where}", sparsity)
         rounds = math.log1p(-sparsity) / math.log1p(-recipe["imp"]["fraction"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from maskalign import configfiles, cost, given, targets
+from maskalign import configfiles, cost, given, limits, targets
 from maskalign.requests import Requests
 from maskalign.study import Study, StudyError, load
 from snakemake.cli import parse_config
@@ -79,6 +79,11 @@ def test_a_number_too_large_to_write_is_refused(demo, power, shown):
     with pytest.raises(StudyError) as error:
         load(demo)
     assert str(error.value) == line
+
+
+def test_a_warm_up_may_take_almost_all_of_the_shortest_training(demo):
+    demo["training"]["resnet50"]["sparse"]["warmup_epochs"] = 3.5  # of 6 - 2 epochs
+    assert list(limits.problems(Study(demo).config)) == []
 
 
 def test_other_orders_of_a_list_ask_for_the_same_runs(demo):

@@ -53,7 +53,7 @@ def test_an_ensemble_votes_by_its_mean_softmax_output():
 
 
 def test_kl_and_js_are_means_over_all_pairs_of_members():
-    """Every member differs from the others by another amount."""
+    """Every pair of members differs by its own amount."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 30, 5, generator=generator, dtype=torch.double)
     logits *= torch.tensor([0.2, 1.0, 2.0, 4.0])[:, None, None]

@@ -57,7 +57,7 @@ def test_a_mask_cannot_become_denser():
 
 
 def test_magnitudes_that_differ_in_the_last_digits_are_told_apart():
-    """Whatever the layer: the larger ones lie in the second one."""
+    """All larger weights are in the second layer."""
     w = {"one.weight": torch.full((50,), 0.5), "two.weight": -torch.full((50,), 0.5 + 1e-7)}
     mask = prune(w, full_mask(w, list(w)), 0.5)
     assert not mask["one.weight"].any()

@@ -98,8 +98,8 @@ def test_without_git_a_record_names_no_commit(monkeypatch):
         assert commit is None
 
 
-def test_a_collected_row_has_the_status_of_its_run_or_else_its_own(study):
-    """A line and an ensemble can have diverged members in a run that completed."""
+def test_a_collected_row_has_its_own_status_or_else_that_of_its_run(study):
+    """A run can be completed while a line or an ensemble in it has a diverged member."""
     path = study.paths("dense")[0]
     for status, own in (("completed", "diverged"), ("diverged", "completed")):
         record = Record(study.run(path)["values"])

@@ -23,7 +23,7 @@ def test_a_network_begins_at_its_width_from_its_seed(chain, width, seed):
     drawn = models.ResNet20(images.classes, width, images.channels, (1, 1), 4).state_dict()
     found = net.state_dict()
     assert found.keys() == drawn.keys()
-    assert all(torch.equal(found[k], v) for k, v in drawn.items())
+    assert all(torch.equal(found[k].cpu(), v) for k, v in drawn.items())
     assert found["conv1.weight"].shape == (4 * width, 1, 3, 3)
 
 

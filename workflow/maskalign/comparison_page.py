@@ -15,7 +15,8 @@ STUDY = ["study_dataset", "study_model"]
 def markdown(study: Study, table: pd.DataFrame, paper: Paper, runs: pd.DataFrame) -> str:
     """Return the comparison as a page: counts by table, then every cell that is compared.
 
-    A warning stands first if the runs behind the cells (of runs.csv) differ in version.
+    Below the title stands a warning if the runs behind the cells, rows of runs.csv, have several
+    result versions or another version than this code makes.
     """
     lines = [f"# Comparison with the paper: study {study.name}, protocol {study.protocol}", ""]
     lines += origin.paragraph(origin.behind(table, runs))

@@ -90,10 +90,11 @@ def _experiment(key: str, experiment: Config, config: Config) -> Iterator[str]:
         )
     warmup = recipe["sparse"]["warmup_epochs"]
     for where, k in _every(experiment, "rewind_epochs", "rewind_epoch"):
-        if 0 < (left := recipe["dense"]["epochs"] - k) <= warmup:
+        left = recipe["dense"]["epochs"] - k
+        if warmup >= left:
             yield (
                 f"training.{experiment['training']}.sparse.warmup_epochs: {warmup} is not allowed, "
-                f"must be below {left}, the epochs of training from {key}.{where}, now {k}"
+                f"must be below the {left} epochs that remain after {key}.{where}, now {k}"
             )
     for where, sparsity in _every(experiment, "sparsities", "sparsity"):
         yield from _digits(f"{key}.{where}", sparsity)

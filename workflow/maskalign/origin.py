@@ -43,7 +43,7 @@ def warning(rows: pd.DataFrame) -> str:
 
 
 def paragraph(rows: pd.DataFrame) -> list[str]:
-    """Return the lines of Markdown that ``warning`` takes at the top of a page, or none."""
+    """Return ``warning`` as lines of Markdown; no lines if there is nothing to warn of."""
     text = warning(rows)
     return [f"**{text}**", ""] if text else []
 
@@ -51,7 +51,7 @@ def paragraph(rows: pd.DataFrame) -> list[str]:
 def behind(cells: pd.DataFrame, *tables: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``tables`` that belong to the runs behind ``cells`` (column ``runs``).
 
-    A cell may have none: it was not run, or is a number of the paper.
+    ``runs`` is empty for a cell that the study did not run or cannot compare.
     """
     paths = {path for runs in cells["runs"].dropna() for path in runs.split()}
     return pd.concat([table[table["path"].isin(paths)] for table in tables])

@@ -86,7 +86,11 @@ def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
 
 
 def markdown(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Return the plan as a page, with a warning if the pilot's runs differ in version."""
+    """Return the plan as a page.
+
+    Below the title stands a warning if the pilot's runs, all rows of runs.csv, have several result
+    versions or another version than this code makes.
+    """
     heads = ["Claim", "Scope", "Effect (mean ± sd of n)", "Units needed"]
     heads += [f"Least effect, {n} units" for n in UNITS]
     lines = [f"# What n units can decide: pilot {study.name}, protocol {study.protocol}", ""]

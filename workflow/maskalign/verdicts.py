@@ -98,7 +98,8 @@ def markdown(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> str:
     Args:
         study: the study.
         table: what ``judge`` returns.
-        runs: runs.csv, whose versions the page may warn of.
+        runs: runs.csv. Below the title stands a warning if its rows have several result versions or
+            another version than this code makes.
     """
     title = f"# Claims: study {study.name}, protocol {study.protocol}"
     lines = [title, "", *origin.paragraph(runs)]

@@ -12,6 +12,7 @@ from maskalign.data import epoch_order, open_data
 from PIL import Image
 
 SPEC = {"mean": [0.1], "std": [0.5], "crop_padding": 1, "flip": True, "crop_scale": [0.5, 1.0]}
+PLAIN = {"flip": False, "crop_padding": 0}
 FOLDER = {"source": "mnist5k-folder", "train_images": 60, "test_images": 20, "image_size": 16}
 
 
@@ -113,6 +114,31 @@ def test_without_augmentation_pixels_are_the_images(tensors):
     pixels = data.train_pixels[:, 1:-1, 1:-1, :].permute(0, 3, 1, 2)
     found = ((x * 0.5 + 0.1) * 255).round().to(torch.uint8)
     assert torch.equal(found.flatten(1).sort(0).values, pixels.flatten(1).sort(0).values)
+
+
+def test_every_image_comes_with_its_label(tensors):
+    """Of training in order and out of order, and of testing."""
+    data, (held, _) = open_data(tensors, SPEC | PLAIN), load_tensors(tensors)
+    for part, batches in (
+        ("train", data.train_batches(8, ("s",), 1)),
+        ("train", data.train_subset(30, ("s",), augment=True)),
+        ("test", data.test_batches()),
+    ):
+        named = zip(held[f"{part}_images"], held[f"{part}_labels"].tolist(), strict=True)
+        known = {image.numpy().tobytes(): label for image, label in named}
+        for x, y in batches:
+            pixels = ((x * 0.5 + 0.1) * 255).round().to(torch.uint8).contiguous()
+            assert [known[image.numpy().tobytes()] for image in pixels] == y.tolist()
+
+
+def test_every_image_file_comes_with_its_class(colours):
+    """Blue numbers the images, which belong to two classes by turns."""
+    data = open_data(colours, COLOUR | {"flip": True, "crop_scale": [0.1, 1.0]})
+    for batches in (data.train_batches(5, ("s",), 1), data.test_batches()):
+        for x, y in batches:
+            blue = ((x[:, 2, 0, 0] * 0.4 + 0.3) * 255).round().long()
+            assert (blue % 2).tolist() == y.tolist()
+            assert len(set(blue.tolist())) == len(y) > 1
 
 
 def test_augmentation_is_a_shift_and_a_flip(tensors):

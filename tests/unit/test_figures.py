@@ -186,6 +186,11 @@ def test_sources_are_the_runs_that_are_shown_and_no_others(demo):
     # Two sparsities, two rewind epochs, three methods, two pairs, and the four dense models.
     assert {run["stage"] for run in runs} == {"dense", "sparse"}
     assert len(runs) == 2 * 2 * 3 * 2 + 4
+    # At one rewind epoch, with the permuted runs of every matching epoch.
+    early = needed("tables", "table_15")["runs"]
+    permuted = [run["matching_epoch"] for run in early if run["method"] == "permuted"]
+    assert sorted(permuted) == sorted(2 * 2 * [1, 4, 8])
+    assert len(early) == 2 * 2 * (2 + 3) + 4
     lines = needed("figures", "figure_03")
     assert {run["stage"] for run in lines["curves"]} == {"interpolation"}
     assert set(lines) == {"curves"}

@@ -40,7 +40,7 @@ test-browser: $(READY)
 test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm
 
-# Kills at every moment, full disks, no memory, no permission: some five minutes.
+# Kills at every moment, full disks, no memory, no permission: some two minutes.
 test-faults: $(READY)
 	$(BIN)/pytest tests/faults
 
@@ -52,7 +52,7 @@ test-gpu: $(READY)
 golden: $(READY)
 	$(BIN)/python tests/unit/golden.py
 
-# Break the package at one place at a time and require that a test fails: some twenty minutes.
+# Break the package at one place at a time and require that a test fails: half an hour or more.
 # Some of it: make test-mutants ONLY='stages matching', by module or by name of a mutant.
 test-mutants: $(READY)
 	$(BIN)/python tests/mutants $(ONLY)

@@ -251,3 +251,14 @@ def test_a_line_has_the_metric_of_its_figure(demo, name, metric):
         for curves in (given.curves, changed)
     ]
     assert (of[1]["mean"] - of[0]["mean"]).to_numpy() == pytest.approx(7)
+
+
+def test_every_selection_has_a_panel_of_lines(demo):
+    entry = demo["artefacts"]["figures"]["figure_03"]
+    widths = [[1], [4], [1, 4], [1, 8], [1, 16], [4, 8], [4, 16], [1, 4, 8], [1, 4, 16]]
+    entry["shows"] = [{"dataset": "mnist", "model": "resnet20", "widths": w} for w in widths]
+    study = Study(demo)
+    drawing = figures.build(study, "figure_03", sources(study))
+    panels = [ax for ax in drawing.figure.axes if ax.get_title()]
+    assert [ax.get_title()[:3] for ax in panels] == [f"({letter})" for letter in "abcdefghi"]
+    assert all(ax.lines for ax in panels)

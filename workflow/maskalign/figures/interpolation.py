@@ -1,6 +1,7 @@
 """Interpolation between A and B, with A permuted to match B or not (Figure 3)."""
 
 import itertools
+from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     looks = _looks(widths)
     figure, axes = style.canvas(1, len(shows), height=2.1)
     notes: dict[str, list[str]] = {}
-    for letter, ax, s, part in zip("abcdefgh", axes.flat, shows, parts, strict=False):
+    for letter, ax, s, part in zip(ascii_lowercase, axes.flat, shows, parts, strict=False):
         mine = selection.summarise(part.rows, BY)
         why = captions.absence(study, s)
         _panel(ax, mine, looks, why)

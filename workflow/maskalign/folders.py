@@ -10,13 +10,16 @@ import torch
 
 from maskalign.files import write_json
 from maskalign.seeds import generator
+from maskalign.study import RESULT_VERSION
 
 PARTS = ("train", "val")
 IMAGENET_CLASSES = 1000
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 
 
-def write_index(folder: Path, spec: dict[str, Any], out: Path, version: int = 1) -> None:
+def write_index(
+    folder: Path, spec: dict[str, Any], out: Path, version: int = RESULT_VERSION["data"]
+) -> None:
     """Write the list of a folder's images to ``out``, as JSON.
 
     It holds ``folder`` (relative to ``out`` where it lies below), ``classes`` and, for ``train``

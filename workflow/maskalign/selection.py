@@ -20,9 +20,9 @@ from maskalign.study import Study
 VERSION = {
     "runs": 1,
     "tables": 5,
-    "figures": 5,
-    "claims": 2,
-    "comparison": 3,
+    "figures": 6,
+    "claims": 3,
+    "comparison": 4,
     "forecast": 1,
     "report": 3,
 }

@@ -13,9 +13,15 @@ from maskalign.archives import Images
 from maskalign.checkpoint import save_tensors
 from maskalign.references import FOLDERS
 from maskalign.seeds import generator
+from maskalign.study import RESULT_VERSION
 
 
-def prepare(spec: dict[str, Any], out: Path, root: Path = Path("data"), version: int = 1) -> None:
+def prepare(
+    spec: dict[str, Any],
+    out: Path,
+    root: Path = Path("data"),
+    version: int = RESULT_VERSION["data"],
+) -> None:
     """Write the data set that ``spec`` (a study's data set) describes to ``out``.
 
     The file carries ``version``, the result version of prepared data.

@@ -1,6 +1,7 @@
 """Shared pieces of the tests."""
 
 import copy
+import gc
 import os
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def pytest_itemcollected(item):
     """Keep the tests of the tiny study in one process, so that it is run once."""
     if "tiny" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.xdist_group("tiny"))
+
+
+def pytest_collection_finish():
+    """Keep all that is imported by now out of garbage collection; statsmodels collects often."""
+    gc.freeze()
 
 
 @pytest.fixture

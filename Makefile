@@ -52,7 +52,7 @@ test-gpu: $(READY)
 golden: $(READY)
 	$(BIN)/python tests/unit/golden.py
 
-# Break the package at one place at a time and require that a test fails: half an hour or more.
+# Break the package at one place at a time and require that a test fails: 20 to 45 minutes.
 # Some of it: make test-mutants ONLY='stages matching', by module or by name of a mutant.
 test-mutants: $(READY)
 	$(BIN)/python tests/mutants $(ONLY)

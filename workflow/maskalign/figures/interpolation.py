@@ -33,7 +33,8 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     looks = _looks(widths)
     figure, axes = style.canvas(1, len(shows), height=2.1)
     notes: dict[str, list[str]] = {}
-    for letter, ax, s, part in zip(ascii_lowercase, axes.flat, shows, parts, strict=False):
+    letters = ascii_lowercase[: len(shows)]
+    for letter, ax, s, part in zip(letters, axes.flat, shows, parts, strict=True):
         mine = selection.summarise(part.rows, BY)
         why = captions.absence(study, s)
         _panel(ax, mine, looks, why)
@@ -46,7 +47,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     what = captions.METRIC_TITLES[metric]
     axes[0, 0].set_ylabel(f"{what[0].upper()}{what[1:]}")
     title = r"From permuted A, $\pi$(A), at $\alpha$ = 0 to B at $\alpha$ = 1"
-    gaps = (f"{absent} ({', '.join(letters)})" for absent, letters in notes.items())
+    gaps = (f"{absent} ({', '.join(of)})" for absent, of in notes.items())
     note = captions.not_run_text(gaps)
     handles = _handles(looks, sorted(data["width"].unique()))
     style.frame(figure, title, *handles, note=note)

@@ -85,7 +85,11 @@ RECIPE = wires.STUDY["training"]["short"]
             None,
             {"dense", "imp", "sparse", "matching", "connectivity"},
         ),
-        (f"{FOLDER}/diversity/sparsity-0.6_rewind-1", None, {"dense", "imp", "sparse", "matching"}),
+        (
+            f"{FOLDER}/diversity/mask-0_sparsity-0.6_rewind-1",
+            None,
+            {"dense", "imp", "sparse", "matching"},
+        ),
     ],
 )
 def test_a_run_is_trained_by_its_part_and_depends_on_the_parts_behind(planned, path, part, behind):
@@ -163,3 +167,25 @@ def test_pairs_begin_at_the_first_pair():
     assert set(runs[runs.stage == "dense"].init_seed) == {10, 11, 12, 13}
     ends = runs[runs.method.isin(["naive", "permuted"])]
     assert set(zip(ends.mask_seed, ends.init_seed, strict=True)) == {(10, 11), (12, 13)}
+
+
+@pytest.mark.parametrize(
+    ("first", "members", "expected"), [(0, 5, [0, 6, 12]), (2, 4, [4, 10, 16])]
+)
+def test_several_masks_share_no_seed(first, members, expected):
+    config = copy.deepcopy(wires.STUDY)
+    experiment = config["experiments"]["all"]
+    experiment["first_pair"] = first
+    experiment["diversity"] |= {"members": members, "masks": 3}
+    planned = study.Study(config)
+    ensembles = [planned.run(path) for path in planned.paths("diversity")]
+    assert [run["mask_seed"] for run in ensembles] == expected
+    seeds = []
+    for run in ensembles:
+        made = {m: [planned.run(path) for path in paths] for m, paths in run["parents"].items()}
+        assert {m: len(found) for m, found in made.items()} == dict.fromkeys(made, members)
+        for method in ("lth", "permuted", "naive"):
+            assert {r["mask_seed"] for r in made[method]} == {run["mask_seed"]}
+        seeds.append({r["init_seed"] for found in made.values() for r in found})
+        assert len(seeds[-1]) == members + 1
+    assert len(set.union(*seeds)) == 3 * (members + 1)

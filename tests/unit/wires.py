@@ -130,7 +130,7 @@ def runs() -> dict[str, dict]:
         "lth": sparse("lth", 0, 1, 0.8, 2),
         "permuted": sparse("permuted", 0, 1, 0.8, 2),
     }
-    found[f"{FOLDER}/diversity/sparsity-0.6_rewind-1"] = {
+    found[f"{FOLDER}/diversity/mask-0_sparsity-0.6_rewind-1"] = {
         "dense": [dense(0), dense(1), dense(2)],
         "imp": [imp(seed, "sparsity-0.6") for seed in (0, 1, 2)],
         "lth": [add_sparse("lth", 0, 0, 0.6, 1, order=order) for order in (0, 1, 2)],

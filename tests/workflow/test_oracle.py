@@ -660,7 +660,7 @@ def test_ensembles_are_those_of_table_1(runs, images):
         "naive": [sparse("naive", b) for b in (1, 2)],
         "permuted": [sparse("permuted", b, matching="activations-2") for b in (1, 2)],
     }
-    record = runs("resnet20", "diversity/sparsity-0.8_rewind-1/result.json")
+    record = runs("resnet20", "diversity/mask-0_sparsity-0.8_rewind-1/result.json")
     metrics = json.loads(record.read_text())["metrics"]
     for method, folders in members.items():
         nets = [network("resnet20", load_file(f / "model.safetensors")) for f in folders]

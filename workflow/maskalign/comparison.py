@@ -2,9 +2,10 @@
 
 A cell is compared when data set, image size, number of images, architecture and length T of dense
 training are the paper's; other settings may differ and are named. Ours are means over n independent
-pairs (Table 1: over the members of an ensemble) with sample standard deviations, without diverged
-runs. The interval is the 95 % confidence interval of ours - reported by Welch's unequal-variances
-t-test, from both means, standard deviations and n; a cell is inside when the interval contains 0.
+pairs (Table 1: accuracies over the members of all ensembles, the other numbers over masks) with
+sample standard deviations, without diverged runs. The interval is the 95 % confidence interval of
+ours - reported by Welch's unequal-variances t-test, from both means, standard deviations and n; a
+cell is inside when the interval contains 0.
 Without a reported standard deviation, or with fewer than two runs here, only the difference is
 shown. If nothing differed, about 95 of 100 intervals would contain 0; cells share models, so they
 are not independent of each other.
@@ -133,19 +134,14 @@ def _ours(study: Study, s: Selection, kind: str, runs: pd.DataFrame) -> pd.DataF
 
 
 def _ensembles(study: Study, s: Selection, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of ensembles; ``members`` counts those behind what the whole one gives.
-
-    Diverged members take the whole ensemble with them.
-    """
-    found = [pd.DataFrame(columns=[*tables.CELL, *OURS])]
+    """Return the cells of ensembles; ``members`` is the size of those that a whole one gives."""
+    sizes: dict[int, list[str]] = {}
     for path in study.selected(s, "diversity"):
-        cells = tables.ensembles(study, study.run(path), runs)
-        singles = cells[cells["metric"] == "accuracy"].set_index("method")
-        whole = cells["metric"].isin(WHOLE)
-        lost = cells["method"].map(singles["diverged"]).where(whole, 0)
-        cells["members"] = cells["method"].map(singles["n"]).where(whole)
-        cells["diverged"] += lost
-        cells.loc[lost > 0, OURS[:3]] = (np.nan, np.nan, 0)
+        sizes.setdefault(len(study.run(path)["parents"]["dense"]), []).append(path)
+    found = [tables.ensembles(study, [], runs)]
+    for size, paths in sizes.items():
+        cells = tables.ensembles(study, paths, runs)
+        cells["members"] = np.where(cells["metric"].isin(WHOLE), size, np.nan)
         cells.loc[cells["method"].isin(["dense", "imp"]), "rewind_epoch"] = np.nan
         found.append(cells)
     return pd.concat(found[1:] or found).drop_duplicates()

@@ -4,6 +4,7 @@ A run that is needed twice is added twice under the same path; the study keeps i
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -223,24 +224,30 @@ class Plan:
             names |= {"sparsity": sparsity, "matching_method": self.matching}
             self.put("landscape", width, parents, **names)
 
-    def diversity(self, widths, sparsity=0.0, rewind_epoch=0, members=0) -> None:
-        """Add the ensembles of Table 1: one mask, that of A of the first pair, and other inits."""
-        a = self.pairs()[0][0]
+    def diversity(self, widths, sparsity=0.0, rewind_epoch=0, members=0, masks=0) -> None:
+        """Add the ensembles of Table 1: of each mask, the networks that it makes of other inits."""
+        pairs_of_one = math.ceil((members + 1) / 2)  # whose seeds are those of one mask
+        first = self.pairs()[0][0]
+        for mask, width in itertools.product(range(masks), widths):
+            a = first + 2 * pairs_of_one * mask
+            self.ensembles(width, a, sparsity, rewind_epoch, members)
+
+    def ensembles(self, width, a: int, sparsity, k: int, members: int) -> str:
+        """Add the ensembles of the mask of ``a``, with seeds from a to a + members."""
         seeds, others = range(a, a + members), range(a + 1, a + 1 + members)
 
         def sparse(method: str, b: int, order: int = 0) -> str:
-            return self.sparse(width, a, b, sparsity, method, rewind_epoch, order=order)
+            return self.sparse(width, a, b, sparsity, method, k, order=order)
 
-        for width in widths:
-            parents = {
-                "dense": [self.dense(width, seed) for seed in seeds],
-                "imp": [self.rounds(width, seed, sparsity)[-1] for seed in seeds],
-                "lth": [sparse("lth", a, order) for order in range(members)],
-                "permuted": [sparse("permuted", b) for b in others],
-                "naive": [sparse("naive", b) for b in others],
-            }
-            names = {"mask_seed": a, "sparsity": sparsity, "rewind_epoch": rewind_epoch}
-            self.put("diversity", width, parents, **names)
+        parents = {
+            "dense": [self.dense(width, seed) for seed in seeds],
+            "imp": [self.rounds(width, seed, sparsity)[-1] for seed in seeds],
+            "lth": [sparse("lth", a, order) for order in range(members)],
+            "permuted": [sparse("permuted", b) for b in others],
+            "naive": [sparse("naive", b) for b in others],
+        }
+        names = {"mask_seed": a, "sparsity": sparsity, "rewind_epoch": k}
+        return self.put("diversity", width, parents, **names)
 
 
 def full_rounds(sparsity: float, fraction: float) -> list[float]:

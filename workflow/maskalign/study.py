@@ -36,7 +36,8 @@ PATHS = {
     + "/landscape/"
     + _PAIR
     + "_sparsity-{sparsity}_rewind-{rewind_epoch}_match-{matching_method}",
-    "diversity": MODEL_PATH + "/diversity/sparsity-{sparsity}_rewind-{rewind_epoch}",
+    "diversity": MODEL_PATH
+    + "/diversity/mask-{mask_seed}_sparsity-{sparsity}_rewind-{rewind_epoch}",
 }
 # Raised by hand when a stage's results change, so that Snakemake runs it and what follows again;
 # ``tests/unit/test_golden.py`` fails when results change and the version did not. No job is run

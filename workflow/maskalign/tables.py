@@ -92,21 +92,24 @@ def early_matching(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> M
 def diversity(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
     """Table 1: accuracy (percent) of each method's ensemble and diversity of its members."""
     paths = [p for s in entry["shows"] for p in study.selected(s, "diversity")]
-    cells = pd.concat([ensembles(study, study.run(path), runs) for path in paths] or [_none()])
-    members = cells.loc[cells["metric"] == "accuracy", "n"]
-    at = {
-        f"S = {captions.percent(r['sparsity'])} %, k = {r['rewind_epoch']}"
-        for r in map(study.run, paths)
-    }
+    cells = ensembles(study, paths, runs)
+    if cells.empty:
+        return [], cells, cells
+    single = cells["metric"] == "accuracy"
+    places = [
+        f"S = {captions.percent(s)} %, k = {k:g}"
+        for s, k in zip(cells["sparsity"], cells["rewind_epoch"], strict=True)
+    ]
     text = [
-        f"Ensembles of {captions.subject(study, entry['shows'])} at {' and '.join(sorted(at))}: "
-        f"test accuracy is {captions.spread(members, 'member')}, the other columns compare the "
-        "members' outputs on the test data.",
+        f"Ensembles of {captions.subject(study, entry['shows'])} at "
+        f"{' and '.join(sorted(set(places)))}: test accuracy is "
+        f"{captions.spread(cells.loc[single, 'n'], 'member')}; the other columns compare the "
+        f"members' outputs on the test data, {captions.spread(cells.loc[~single, 'n'], 'mask')}.",
         captions.conditions(study, entry["shows"]),
         captions.exceptions(_absent_widths(entry, cells), _diverged(cells)),
     ]
     columns = cells["metric"].map(lambda m: DIVERSITY[m][0])
-    return text, cells, _layout(study, cells, columns, ["method"])
+    return text, cells, _layout(study, cells.assign(at=places), columns, ["at", "method"])
 
 
 KINDS = {
@@ -149,28 +152,30 @@ def _complete(s: Selection, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([dense, full[cells.columns]], ignore_index=True)
 
 
-def ensembles(study: Study, run: dict[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of one diversity run; its members' accuracies are found by their seeds."""
-    of_model = {"dataset": run["dataset"], "model": run["model"]}
-    found = selection.of(study, of_model, runs)
-    found = found[(found["split"] == "test") & found["metric"].isin(DIVERSITY)]
-    singles = found[found["metric"] == "accuracy"]
-    where = {k: run[k] for k in ("width", "mask_seed", "sparsity", "rewind_epoch")}
-    joint = found[(found["metric"] != "accuracy") & selection.same(found, where)]
-    rows = [joint]
-    for method, members in run["parents"].items():
-        for member in map(study.run, members):
-            identity = {k: member[k] for k in selection.KEYS}
-            row = singles[selection.same(singles, identity)]
-            rows.append(row.assign(method=method, **where))
-    cells = selection.summarise(pd.concat(rows).assign(matching_epoch=float("nan")), CELL)
-    methods, metrics = list(run["parents"]), list(DIVERSITY)
+def ensembles(study: Study, paths: list[str], runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of diversity runs, those of several masks as one, in the order of ``paths``.
+
+    Accuracy is over the members of all masks; what an ensemble gives as a whole is over masks.
+    """
+    found = runs[(runs["split"] == "test") & runs["metric"].isin(DIVERSITY)]
+    of, empty = found["path"], pd.DataFrame(columns=[*CELL, "mean", "std", "n", "diverged", "runs"])
+    parts: dict[tuple, list[pd.DataFrame]] = {}
+    for run in map(study.run, paths):
+        where = {k: run[k] for k in ("dataset", "model", "width", "sparsity", "rewind_epoch")}
+        rows = parts.setdefault(tuple(where.values()), [])
+        rows.append(found[of == run["path"]])
+        for method, members in run["parents"].items():
+            single = found[of.isin(members) & (found["metric"] == "accuracy")]
+            rows.append(single.assign(method=method, **where))
+    cells = [_ensemble(pd.concat(rows), list(run["parents"])) for rows in parts.values()]
+    return pd.concat(cells, ignore_index=True) if cells else empty
+
+
+def _ensemble(rows: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    cells = selection.summarise(rows.assign(matching_epoch=float("nan")), CELL)
+    metrics = list(DIVERSITY)
     cells["at"] = cells["method"].map(methods.index) * 9 + cells["metric"].map(metrics.index)
-    return cells.sort_values("at").drop(columns=["at", "matching_epoch"]).reset_index(drop=True)
-
-
-def _none() -> pd.DataFrame:
-    return pd.DataFrame(columns=[*CELL, "mean", "std", "n", "diverged", "runs"])
+    return cells.sort_values("at").drop(columns=["at", "matching_epoch"])
 
 
 # -- layout ----------------------------------------------------------------------------------------
@@ -188,10 +193,12 @@ def _layout(study: Study, cells: pd.DataFrame, columns: pd.Series, by: list[str]
     if "sparsity" in by:
         labels["Accuracy"] = cells["metric"].map({"accuracy": "top-1", "top5_accuracy": "top-5"})
         labels["Sparsity (%)"] = cells["sparsity"].map(captions.percent)
+    if "at" in by:
+        labels["At"] = cells["at"]
     if "method" in by:
         labels["Method"] = cells["method"].map(METHOD_TITLES)
     rows = pd.DataFrame(labels, index=cells.index)
-    index = [k for k in rows if k not in ("Model", "Accuracy") or rows[k].nunique() > 1]
+    index = [k for k in rows if k not in ("Model", "Accuracy", "At") or rows[k].nunique() > 1]
     several = columns[cells["method"] == "permuted"].nunique() > 1
     best = cells["mean"].where((cells["method"] == "permuted") & ("sparsity" in by) & several)
     bold = best.notna() & (best == best.groupby([rows[k] for k in index]).transform("max"))

@@ -16,7 +16,14 @@ from maskalign.study import Study
 
 DPI = 150
 TRAINED = ("dense", "imp_round", "imp", "sparse")  # the stages of runs that train
-LABELS = ["Model", "Accuracy", "Sparsity (%)", "Method", "Matching"]  # columns that name a row
+LABELS = [
+    "Model",
+    "Accuracy",
+    "At",
+    "Sparsity (%)",
+    "Method",
+    "Matching",
+]  # columns that name a row
 # What a caption says is not there.
 GAPS = re.compile(r"(?:Nothing of|Not run|\d+ diverged) .*?\.(?= [A-Z]|$)")
 

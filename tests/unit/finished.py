@@ -8,12 +8,14 @@ import pandas as pd
 import synthetic
 from conftest import ROOT
 from maskalign import (
+    claims_page,
     comparison,
     comparison_page,
     cost,
     figures,
     forecast,
     formats,
+    gap,
     reported,
     selection,
     tables,
@@ -24,6 +26,7 @@ from maskalign.figures import style
 from maskalign.report import REPORTED
 from maskalign.results import TABLES, Record, write_rows
 from maskalign.study import Study
+from maskalign.units import Results
 
 TRAINED = ("dense", "imp_round", "imp", "sparse")
 RULES = ["dense", "imp_round", "imp", "match", "sparse", "interpolation", "imp_barrier"]
@@ -54,21 +57,25 @@ def write(study: Study, folder: Path, diverged: tuple[str, ...] = ()) -> Path:
             kind: str(folder / f"figures/{name}.{kind}") for kind in ("pdf", "png", "csv", "md")
         }
         figures.write(figures.build(study, name, figures.Sources(*read.values())), name, **kinds)
-    claims = verdicts.judge(study, read["runs"])
+    results = Results(study, read["runs"], read["curves"])
+    claims, shares = verdicts.judge(study, results), gap.shares(results)
     claims.to_csv(folder / "claims.csv", index=False)
-    (folder / "claims.md").write_text(verdicts.markdown(study, claims, read["runs"]))
-    _compare(study, folder, read["runs"])
+    shares.to_csv(folder / "shares.csv", index=False)
+    page = claims_page.markdown(study, claims, shares, [read["runs"], read["curves"]])
+    (folder / "claims.md").write_text(page)
+    _compare(study, folder, read["runs"], shares)
     _forecast(study, folder)
     _record(study, folder, read["runs"], diverged)
     _graph(study, folder)
     return folder
 
 
-def _compare(study: Study, folder: Path, runs: pd.DataFrame) -> None:
+def _compare(study: Study, folder: Path, runs: pd.DataFrame, shares: pd.DataFrame) -> None:
     paper = reported.read(*(ROOT / "config" / name for name in REPORTED))
     table = comparison.compare(study, runs, paper)
     (folder / "comparison.csv").write_text(formats.csv_text(table))
-    (folder / "comparison.md").write_text(comparison_page.markdown(study, table, paper, runs))
+    page = comparison_page.markdown(study, table, shares, paper, runs)
+    (folder / "comparison.md").write_text(page)
     figure = comparison_figure.draw(study, table, paper)
     style.save(figure, folder / "comparison.pdf", folder / "comparison.png")
 

@@ -11,6 +11,7 @@ import synthetic
 from conftest import DEMO
 from maskalign import claims, verdicts
 from maskalign.study import Study
+from maskalign.units import Results
 from maskalign.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED
 
 
@@ -58,13 +59,18 @@ def drawn(many):
     return runs
 
 
-def by_unit(study, runs, name, model="resnet20"):
-    """Return the numbers of a claim for a network on MNIST, by width (if any) and pair."""
+def curves_of(study):
+    """Return points of lines with values of no order at all."""
+    curves = synthetic.curves(study)
+    return curves.assign(error=np.random.default_rng(4).normal(50, 9, len(curves)))
+
+
+def by_pair(study, runs, name, model="resnet20", dataset="mnist"):
+    """Return the numbers of a claim for a network on a data set by pair."""
     (claim,) = [c for c in claims.CLAIMS if c.name == name]
-    found = claim.numbers(claims.Results(study, runs))
-    found = found[(found.dataset == "mnist") & (found.model == model)]
-    keys = found[[c for c in ("width", "pair") if c in found]].itertuples(index=False)
-    return {tuple(map(float, key)): v for key, v in zip(keys, found.value, strict=True)}
+    found = claim.numbers(Results(study, runs, curves_of(study)))
+    found = found[(found.dataset == dataset) & (found.model == model)]
+    return dict(zip(found.pair.astype(int), found.value, strict=True))
 
 
 def slope(x, y):
@@ -113,12 +119,19 @@ def test_every_claims_number_is_that_of_its_words(many, drawn):
         ]
         return one(metric="ensemble_accuracy", method=method) - np.mean(members)
 
-    def each(values):
-        """Return the numbers of each pair at each width."""
-        return {(w, p): values[i, p] for i, w in enumerate(WIDTHS) for p in PAIRS}
+    def rise(pair):
+        line = curves[(curves.method == "imp") & (curves.mask_seed == 2 * pair)]
+        line = line[(line.sparsity == 0.9) & (line.correction == "reset") & (line.split == "test")]
+        first, *rest = line.sort_values("alpha").error
+        return max(rest) - first
 
+    def each(values):
+        """Return the numbers of each pair, the mean over widths and all other axes."""
+        return dict(zip(PAIRS, np.mean(values, axis=0), strict=True))
+
+    curves = curves_of(many)
     lth, naive, permuted = (accuracies(method) for method in ("lth", "naive", "permuted"))
-    gap, behind = permuted - naive, lth - permuted
+    gap, behind = permuted - naive, lth - permuted  # by width, pair, sparsity, rewind epoch
     late, start = gap[..., 1:].mean(-1), gap[..., 0]  # over the rewind epochs above 0
     doublings = np.log2(WIDTHS)
     fall = np.array([[-barrier("permuted", w, p, "reset") for w in WIDTHS] for p in PAIRS])
@@ -131,38 +144,36 @@ def test_every_claims_number_is_that_of_its_words(many, drawn):
     disagreed = [one(metric="disagreement", method=m) for m in ("permuted", "lth")]
     expected = {
         "permuted_beats_naive": each(late.mean(-1)),
-        "gap_grows_with_sparsity": each(
-            np.apply_along_axis(lambda y: slope(SPARSITIES, y), -1, late)
-        ),
-        "gap_grows_with_width": {(p,): slope(doublings, late[:, p].mean(-1)) for p in PAIRS},
+        "gap_grows_with_sparsity": {p: slope(SPARSITIES, late.mean(0)[p]) for p in PAIRS},
+        "gap_grows_with_width": {p: slope(doublings, late[:, p].mean(-1)) for p in PAIRS},
         "lth_beats_permuted": each(behind[..., 1:].mean((-1, -2))),
         "close_at_initialisation": each(start.mean(-1)),
         "rewinding_helps_permuted_more": each((late - start).mean(-1)),
-        "barrier_falls_with_width": {(p,): slope(doublings, fall[p]) for p in PAIRS},
+        "barrier_falls_with_width": {p: slope(doublings, fall[p]) for p in PAIRS},
         "correction_lowers_barrier": each(corrected),
-        "imp_stays_connected": {(4, p): barrier("imp", 4, p, "reset", sparsity=0.9) for p in PAIRS},
-        "permuted_more_diverse": {(1, 0): np.subtract(*disagreed)},
-        "permuted_ensemble_gains_more": {(1, 0): gain("permuted") - gain("lth")},
+        "imp_stays_connected": {p: rise(p) for p in PAIRS},
+        "permuted_more_diverse": {0: np.subtract(*disagreed)},
+        "permuted_ensemble_gains_more": {0: gain("permuted") - gain("lth")},
     }
     assert set(expected) == {claim.name for claim in claims.CLAIMS}
     for name, numbers in expected.items():
-        assert by_unit(many, drawn, name) == pytest.approx(numbers), name
+        assert by_pair(many, drawn, name) == pytest.approx(numbers), name
 
 
 def test_without_batch_norm_repair_is_the_correction(many, drawn):
     of = drawn[(drawn.model == "vgg11") & (drawn.split == "test") & (drawn.method == "permuted")]
     of = of[of.matching_method == "activations"].set_index(["metric", "mask_seed"]).value
     expected = {
-        (1, p): of["error_barrier_none", 2 * p] - of["error_barrier_repair", 2 * p] for p in (0, 1)
+        p: of["error_barrier_none", 2 * p] - of["error_barrier_repair", 2 * p] for p in (0, 1)
     }
-    found = by_unit(many, drawn, "correction_lowers_barrier", "vgg11")
+    found = by_pair(many, drawn, "correction_lowers_barrier", "vgg11")
     assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["permuted_ensemble_gains_more", "permuted_more_diverse"])
 def test_an_ensemble_with_a_diverged_member_gives_no_number(many, drawn, name):
     def known():
-        return [v for v in by_unit(many, drawn, name).values() if math.isfinite(v)]
+        return [v for v in by_pair(many, drawn, name).values() if math.isfinite(v)]
 
     assert len(known()) == 1
     alone = drawn.metric == ("accuracy" if "gains" in name else "disagreement")
@@ -171,20 +182,53 @@ def test_an_ensemble_with_a_diverged_member_gives_no_number(many, drawn, name):
     assert known() == []
 
 
-def pooled(study, runs):
-    table = verdicts.judge(study, runs)
-    return table[table.scope == "all"].set_index("claim")
+@pytest.mark.parametrize("name", ["permuted_ensemble_gains_more", "permuted_more_diverse"])
+def test_every_mask_gives_the_claims_on_diversity_one_number(demo, name):
+    demo["experiments"]["cifar10"]["diversity"] |= {"masks": 3, "members": 2, "widths": [1, 4]}
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    numbers = by_pair(study, runs, name)
+    assert list(numbers) == [0, 2, 4]  # two pairs have the three seeds of a mask of two members
+    at = {"members": "accuracy", "whole": "ensemble_accuracy"} if "gains" in name else {}
+    for pair, number in numbers.items():
+        found = []
+        for path in study.paths("diversity"):
+            run = study.run(path)
+            if (run["dataset"], run["mask_seed"]) != ("mnist", 2 * pair):
+                continue
+            own = runs[(runs.path == path)].set_index(["method", "metric"]).value
+            by_path = runs[(runs.metric == "accuracy") & (runs.split == "test")]
+            by_path = by_path.set_index("path").value
+            values = [
+                own[m, at["whole"]] - by_path[run["parents"][m]].mean()
+                if at
+                else own[m, "disagreement"]
+                for m in ("permuted", "lth")
+            ]
+            found.append(np.subtract(*values))
+        assert len(found) == 2  # widths
+        assert number == pytest.approx(np.mean(found))
+
+
+def judged(study, runs):
+    return verdicts.judge(study, Results(study, runs, synthetic.curves(study)))
+
+
+def of_mnist(study, runs):
+    """Return the verdicts of the ResNet on MNIST."""
+    table = judged(study, runs)
+    return table[table.scope == "mnist, resnet20"].set_index("claim")
 
 
 @pytest.fixture(scope="module")
 def repeated():
-    """Return the pooled claims of ten draws each, without and with an effect of 2 points."""
+    """Return the claims of ten draws each, without and with an effect of 2 points."""
     config = copy.deepcopy(DEMO)
     config["experiments"] = {"cifar10": config["experiments"]["cifar10"] | {"pairs": 6}}
     config["artefacts"] = {"tables": {}, "figures": {}}
     study = Study(config)
     return {
-        effect: [pooled(study, planted(study, permuted=effect, seed=s)) for s in range(10)]
+        effect: [of_mnist(study, planted(study, permuted=effect, seed=s)) for s in range(10)]
         for effect in (0.0, 2.0)
     }
 
@@ -204,12 +248,12 @@ def test_an_absent_effect_is_close_and_rarely_decided(repeated):
 
 
 def test_an_effect_against_the_claim_is_not_supported(study):
-    worse = pooled(study, planted(study, permuted=-2.0)).loc["permuted_beats_naive"]
+    worse = of_mnist(study, planted(study, permuted=-2.0)).loc["permuted_beats_naive"]
     assert worse.verdict == NOT_SUPPORTED
 
 
 def test_a_difference_outside_the_margin_is_not_close(study):
-    row = pooled(study, planted(study, permuted=3.0)).loc["close_at_initialisation"]
+    row = of_mnist(study, planted(study, permuted=3.0)).loc["close_at_initialisation"]
     assert row.verdict == NOT_SUPPORTED
 
 
@@ -217,31 +261,45 @@ def test_the_margin_is_the_studys(demo):
     demo["experiments"]["cifar10"] |= {"pairs": 6}
     demo["claims"] = {"margin": 5.0}
     study = Study(demo)
-    row = pooled(study, planted(study, permuted=3.0)).loc["close_at_initialisation"]
+    row = of_mnist(study, planted(study, permuted=3.0)).loc["close_at_initialisation"]
     assert row.verdict == SUPPORTED
     assert row.test == "TOST, margin 5"
 
 
-def test_units_are_pairs_and_not_their_runs(study):
-    """Six pairs at two widths are twelve units, however many cells each has."""
-    table = verdicts.judge(study, planted(study))
-    mnist = table[(table.scope == "mnist, resnet20")].set_index("claim")
-    assert mnist.loc["permuted_beats_naive"].n == 12
-    assert mnist.loc["gap_grows_with_width"].n == 6
-    assert mnist.loc["close_at_initialisation"].n == 12
+def test_units_are_pairs_and_not_their_widths_or_runs(study):
+    """Six pairs at two widths are six units, however many cells each has."""
+    found = of_mnist(study, planted(study))
+    names = ["permuted_beats_naive", "gap_grows_with_width", "close_at_initialisation"]
+    assert found.loc[names, "n"].tolist() == [6, 6, 6]
 
 
-def test_fewer_than_three_units_are_undecided(study):
-    table = verdicts.judge(study, planted(study, permuted=10.0, noise=0.01))
+def test_data_sets_and_models_are_judged_apart(study):
+    runs = planted(study)
+    table = judged(study, runs)
+    scopes = set(table[table.claim == "permuted_beats_naive"].scope)
+    assert scopes == {f"{e['dataset']}, {e['model']}" for e in study.config["experiments"].values()}
+    other = runs.copy()
+    other.loc[other.model == "vgg11", "value"] += 1000 * (other.method == "permuted")
+    again = judged(study, other)
+    kept = ~table.scope.str.contains("vgg11")
+    assert table[kept].equals(again[kept])
+
+
+def test_fewer_than_three_units_are_undecided_and_it_says_so(study):
+    table = judged(study, planted(study, permuted=10.0, noise=0.01))
     few = table[table.n < 3]
-    assert len(few) > 0
+    assert set(few.n) == {1, 2}
     assert set(few.verdict) == {UNDECIDED}
     assert few.p.isna().all()
+    vgg = few[(few.scope == "mnist, vgg11") & (few.claim == "permuted_beats_naive")]
+    assert vgg.why.item() == "2 pairs, at least 3 are needed"
+    masks = few[few.claim == "permuted_more_diverse"]
+    assert set(masks.why) == {"1 mask, at least 3 are needed"}
 
 
 def test_the_mean_is_the_mean_of_pair_means(study):
     runs = planted(study, permuted=1.0)
-    row = verdicts.judge(study, runs)
+    row = judged(study, runs)
     row = row[(row.scope == "mnist, vgg11") & (row.claim == "permuted_beats_naive")].iloc[0]
     chosen = runs[(runs.model == "vgg11") & (runs.metric == "accuracy") & (runs.rewind_epoch > 0)]
     chosen = chosen[chosen.matching_method != "weights"]
@@ -250,33 +308,56 @@ def test_the_mean_is_the_mean_of_pair_means(study):
     assert row.n == 2
 
 
-def test_diverged_runs_do_not_count(study):
+@pytest.mark.parametrize("lost", [(0.9, 4), (0.95, 0)])
+def test_a_pair_with_a_diverged_run_in_a_claims_cells_does_not_count(study, lost):
     runs = planted(study, permuted=1.0)
-    before = pooled(study, runs).loc["permuted_beats_naive"]
-    lost = (runs.method == "permuted") & (runs.mask_seed == 0) & (runs.dataset == "mnist")
-    runs.loc[lost, "status"] = "diverged"
-    runs.loc[lost & (runs.metric == "accuracy"), "value"] = 0.0
-    after = pooled(study, runs).loc["permuted_beats_naive"]
-    assert after.n < before.n
-    assert after["mean"] == pytest.approx(before["mean"], abs=0.2)
+    of = (runs.method == "permuted") & (runs.mask_seed == 0) & (runs.dataset == "mnist")
+    of &= (runs.model == "resnet20") & (runs.width == 4) & (runs.metric == "accuracy")
+    of &= (runs.sparsity == lost[0]) & (runs.rewind_epoch == lost[1])
+    assert of.sum() == 1
+    runs.loc[of, ["status", "value"]] = ["diverged", 0.0]
+    after = of_mnist(study, runs)
+    late = lost[1] > 0
+    claims_of_late = ["permuted_beats_naive", "gap_grows_with_sparsity", "gap_grows_with_width"]
+    assert after.loc[claims_of_late, "n"].tolist() == [6 - late] * 3
+    assert after.loc["close_at_initialisation", "n"] == 6 - (not late)
+    assert after.loc["rewinding_helps_permuted_more", "n"] == 5
+    assert after.loc["permuted_beats_naive", "mean"] == pytest.approx(1.0, abs=0.3)
+
+
+def test_pairs_are_compared_in_the_cells_that_all_of_them_have(demo):
+    """Two pairs also have a sparsity at which the gap is 20 points larger."""
+    grid = copy.deepcopy(demo["experiments"]["cifar10"])
+    demo["experiments"]["cifar10"] |= {"pairs": 5, "sparsities": [0.9, 0.95]}
+    for part in ("early_matching", "diversity", "matching_comparison", "imp_barrier", "landscape"):
+        grid.pop(part)
+    demo["experiments"]["grid"] = grid | {"pairs": 2, "sparsities": [0.9, 0.95, 0.97]}
+    study = Study(demo)
+    runs = planted(study, permuted=2.0, noise=0.1)
+    far = (runs.method == "permuted") & (runs.sparsity == 0.97) & (runs.metric == "accuracy")
+    assert far.sum() > 0
+    runs.loc[far, "value"] += 20.0
+    found = of_mnist(study, runs)
+    assert found.loc["permuted_beats_naive", ["n", "verdict"]].tolist() == [5, SUPPORTED]
+    assert found.loc["permuted_beats_naive", "mean"] == pytest.approx(2.0, abs=0.2)
+    assert abs(found.loc["gap_grows_with_sparsity", "mean"]) < 10  # points per unit
 
 
 @pytest.mark.parametrize(
-    ("values", "close", "verdict"),
-    [
-        ([0.0] * 4, True, SUPPORTED),
-        ([0.5] * 4, True, SUPPORTED),
-        ([5.0] * 4, True, NOT_SUPPORTED),
-        ([0.5] * 4, False, SUPPORTED),
-        ([-0.5] * 4, False, NOT_SUPPORTED),
-        ([0.0] * 4, False, UNDECIDED),
-        ([0.0] * 2, True, UNDECIDED),
-    ],
+    ("near", "verdict"), [(0.3, SUPPORTED), (8.0, NOT_SUPPORTED)], ids=["near", "far"]
 )
-def test_equal_numbers_are_judged_as_they_are(values, close, verdict):
-    """Barriers of exactly 0 in all pairs are the best case of "stays connected"."""
-    row = verdicts._test(np.array(values), close, margin=1.0)
-    assert verdicts._verdict(row | {"p_holm": row["p"]}, margin=1.0) == verdict
+def test_imp_is_connected_only_if_its_end_is_near_the_dense_network(demo, near, verdict):
+    """A straight line has no barrier, wherever it ends."""
+    demo["experiments"]["cifar10"] |= {"pairs": 6}
+    study = Study(demo)
+    curves = synthetic.curves(study)
+    ends = 60 + near + np.random.default_rng(0).normal(0, 0.1, 100)
+    error = 60 + curves.alpha * (ends[(curves.mask_seed // 2).astype(int)] - 60)
+    curves["error"] = error
+    table = verdicts.judge(study, Results(study, synthetic.runs(study), curves))
+    (row,) = table[table.claim == "imp_stays_connected"].to_dict("records")
+    assert (row["n"], row["verdict"]) == (6, verdict)
+    assert row["mean"] == pytest.approx(near, abs=0.2)
 
 
 def test_other_rewind_epochs_at_another_width_are_no_slope(demo):
@@ -292,17 +373,6 @@ def test_other_rewind_epochs_at_another_width_are_no_slope(demo):
     runs = planted(study, noise=0.0)
     gap = 2 * (1 - np.exp(-runs.rewind_epoch / 3))
     runs.loc[(runs.metric == "accuracy") & (runs.method == "permuted"), "value"] += gap
-    table = verdicts.judge(study, runs)
-    row = table[(table.scope == "mnist, resnet20") & (table.claim == "gap_grows_with_width")]
-    assert row.n.item() == 5
-    assert row["mean"].item() == pytest.approx(0, abs=1e-9)
-
-
-def test_the_page_gives_every_claim_a_verdict(study):
-    runs = planted(study)
-    table = verdicts.judge(study, runs)
-    page = verdicts.markdown(study, table, runs)
-    for claim in claims.CLAIMS:
-        assert claim.text in page
-    assert page.count("**") == 2 * len(claims.CLAIMS)
-    assert pd.api.types.is_numeric_dtype(table["n"])
+    row = of_mnist(study, runs).loc["gap_grows_with_width"]
+    assert row.n == 5
+    assert row["mean"] == pytest.approx(0, abs=1e-9)

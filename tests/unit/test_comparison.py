@@ -8,8 +8,8 @@ import pytest
 import synthetic
 import yaml
 from conftest import ROOT
-from maskalign import comparison, comparison_page, reported
-from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN
+from maskalign import comparison, comparison_page, gap, reported
+from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN, WHOLE
 from maskalign.figures import comparison as figure
 from maskalign.figures import style
 from maskalign.study import Study
@@ -22,6 +22,7 @@ SPARSITIES = [0.8, 0.9, 0.95, 0.97]
 FEW = [0, 10, 25, 50, 100]
 MANY = [0, 5, 10, 15, 20, 25, 50, 75, 100]
 NAMES = {"cifar10": "c10", "cifar100": "c100", "svhn": "house", "imagenet": "web"}
+NO_SHARES = pd.DataFrame(columns=gap.COLUMNS)
 ENSEMBLE_EPOCH = 30  # of no other table, so that Table 1 has runs of its own
 
 
@@ -218,7 +219,7 @@ def test_far_means_are_outside_and_counted_so(whole, paper, offset):
     counts = comparison.summary(far).set_index("table")
     assert counts.loc[12, ["judged", "inside"]].tolist() == [60, 0]
     assert counts.loc[12, "mean_difference"] == pytest.approx(offset)
-    page = comparison_page.markdown(study, far, paper, runs)
+    page = comparison_page.markdown(study, far, NO_SHARES, paper, runs)
     assert f"| 12 | 60 | 60 | 0 | 0 | 60 | 0 | {offset:+.2f} |" in page
     line = next(line for line in page.splitlines() if "| 90.41 ± 0.14 (n = 3) |" in line)
     cells = [cell.strip() for cell in line.split("|")]
@@ -280,7 +281,7 @@ def test_diverged_runs_are_left_out_and_a_lost_cell_is_not_run(whole, paper):
     assert rows.loc[5, ["status", "why"]].tolist() == [NOT_RUN, "diverged"]
     assert np.isnan(rows.loc[5, "difference"])
     assert comparison.summary(table).set_index("table").loc[9, NOT_RUN] == 3
-    page = comparison_page.markdown(study, table, paper, runs)
+    page = comparison_page.markdown(study, table, NO_SHARES, paper, runs)
     assert "3 of 42 cells not run, 1 of them because every run diverged" in page
     assert "1 diverged run left out" in page
 
@@ -290,7 +291,8 @@ def test_a_diverged_member_takes_what_its_ensemble_gives(whole, paper):
     runs = runs.copy()
     member = (runs.dataset == "c10") & (runs.method == "naive") & (runs.width == 1)
     member &= (runs.rewind_epoch == ENSEMBLE_EPOCH) & (runs.init_seed == 2)
-    runs.loc[member, "status"] = "diverged"
+    whole = (runs.dataset == "c10") & (runs.method == "naive") & runs.metric.isin(WHOLE)
+    runs.loc[member | whole, "status"] = "diverged"
     table = comparison.compare(study, runs, paper)
     rows = table[(table.table == 1) & (table.dataset == "cifar10") & (table.method == "naive")]
     rows = rows.set_index("metric")
@@ -352,7 +354,7 @@ def test_other_hyperparameters_are_named_and_compared(whole, paper):
     study.config["training"]["long"]["imp"]["fraction"] = 0.5
     table = comparison.compare(study, runs, paper)
     assert set(table.status) == {COMPARED}
-    lines = comparison_page.markdown(study, table, paper, runs).splitlines()
+    lines = comparison_page.markdown(study, table, NO_SHARES, paper, runs).splitlines()
     (line,) = (line for line in lines if line.startswith("- vgg11 on c10: "))
     assert (
         "recipe differs from the paper's in: sparse learning rate 0.021 (the paper's 0.02)" in line
@@ -382,7 +384,7 @@ def test_the_demo_says_for_every_table_why_nothing_is_compared(demo, paper):
     table = comparison.compare(study, runs, paper)
     assert set(table.status) == {NOT_COMPARABLE}
     assert table[["mean", "difference"]].isna().all().all()
-    page = comparison_page.markdown(study, table, paper, runs)
+    page = comparison_page.markdown(study, table, NO_SHARES, paper, runs)
     assert "**Nothing is compared: " in page
     for number in (1, *range(5, 17)):
         assert f"- Table {number}, " in page
@@ -396,14 +398,14 @@ def test_a_study_that_has_not_run_says_so(whole, paper):
     study, runs = whole
     table = comparison.compare(study, runs[:0], paper)
     assert set(table.status) == {NOT_RUN}
-    page = comparison_page.markdown(study, table, paper, runs)
+    page = comparison_page.markdown(study, table, NO_SHARES, paper, runs)
     assert "**Nothing is compared: none of the runs that the paper reports" in page
     assert "| all | 758 | 0 | 758 | 0 | 0 | 0 |  |" in page
 
 
 def test_the_page_lists_every_cell_and_every_note(whole, table, paper):
     study, runs = whole
-    page = comparison_page.markdown(study, table, paper, runs)
+    page = comparison_page.markdown(study, table, NO_SHARES, paper, runs)
     assert "nan" not in page.lower().replace("divergen", "")
     for note in paper.facts["notes"]:
         assert note["text"] in page

@@ -11,9 +11,11 @@ import yaml
 from chain import Chain, outputs
 from conftest import ROOT
 from maskalign import (
+    claims_page,
     comparison,
     comparison_page,
     figures,
+    gap,
     origin,
     power,
     report,
@@ -30,6 +32,7 @@ from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.results import TABLES, Record
 from maskalign.sources import prepare
 from maskalign.study import RESULT_VERSION, Study
+from maskalign.units import Results
 
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
 
@@ -198,26 +201,32 @@ def test_the_page_warns_on_top(study, folder):
 
 @pytest.mark.parametrize("page", ["claims", "power"])
 def test_the_claims_and_the_power_of_a_pilot_warn_on_top(study, sources, page):
-    judge, write = {
-        "claims": (verdicts.judge, verdicts.markdown),
-        "power": (power.plan, power.markdown),
+    results = Results(study, sources["runs"], sources["curves"])
+    table, shares = power.plan(study, results), gap.shares(results)
+    judged = verdicts.judge(study, results)
+    write = {
+        "claims": lambda *rows: claims_page.markdown(study, judged, shares, rows),
+        "power": lambda *rows: power.markdown(study, table, rows),
     }[page]
-    runs = sources["runs"]
-    table = judge(study, runs)
-    assert "Warning" not in write(study, table, runs)
-    text = write(study, table, older(runs, study.paths("sparse")[0]))
-    assert text.split("\n")[2].startswith("**Warning: ")
+    runs, curves = sources["runs"], sources["curves"]
+    assert "Warning" not in write(runs, curves)
+    texts = [
+        write(older(runs, study.paths("sparse")[0]), curves),
+        write(runs, older(curves, study.paths("interpolation")[0])),
+    ]
+    for text in texts:
+        assert text.split("\n")[2].startswith("**Warning: ")
 
 
 def test_the_comparison_with_the_paper_warns_of_the_runs_that_it_compares():
     paper = reported.read(*(ROOT / "config" / name for name in report.REPORTED))
     study = Study(yaml.safe_load((ROOT / "config/paper.yaml").read_text()))
     runs = synthetic.runs(study)
-    table = comparison.compare(study, runs, paper)
+    table, shares = comparison.compare(study, runs, paper), pd.DataFrame(columns=gap.COLUMNS)
     compared = table.query("status == 'compared' and n == n").iloc[0]
     other = next(p for p in runs["path"] if not table["runs"].dropna().str.contains(p).any())
     for path, warns in ((compared["runs"].split()[0], True), (other, False)):
-        text = comparison_page.markdown(study, table, paper, older(runs, path))
+        text = comparison_page.markdown(study, table, shares, paper, older(runs, path))
         assert text.split("\n")[2].startswith("**Warning: ") == warns
 
 

@@ -1,5 +1,6 @@
 """The page of a study shows what its files hold, all of it, and nothing else."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from maskalign import captions, report
+from maskalign import captions, report, verdicts
+from maskalign.claims import CLAIMS
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.study import Study
 
@@ -107,10 +109,40 @@ def test_text_from_a_study_is_escaped(text):
 
 
 def test_each_verdict_is_shown_with_its_numbers(folder, text):
-    for row in pd.read_csv(folder / "claims.csv").query("scope == 'all'").itertuples():
-        assert row.text in text.replace("&#39;", "'")
-        assert f"n = {row.n}" in text
-    assert re.search(r"<strong>\d+ supported</strong>.*<strong>\d+ undecided</strong>", text)
+    table = pd.read_csv(folder / "claims.csv")
+    (section,) = re.findall(r'<section id="claims".*?</section>', text, re.S)
+    lines = re.findall(r'<tr><th scope="row">.*?</tr>', section, re.S)
+    top, rest = lines[: len(CLAIMS)], lines[len(CLAIMS) :]
+    overall = verdicts.overall(table)
+    for line, row in zip(top, overall.itertuples(), strict=True):
+        assert row.text in html.unescape(line)
+        assert f'<span class="verdict {row.held}">{row.supported}</span>' in line
+        counts = f'<td class="num">{row.n_not_supported}</td><td class="num">{row.n_undecided}</td>'
+        assert counts in line
+    for line, row in zip(rest, table.itertuples(), strict=False):
+        assert f"<td>{row.scope}</td>" in line
+        assert f">{row.verdict}</span>" in line
+        assert f"{row.mean:.2f}" in line
+        assert f'<td class="num">{row.n}</td>' in line
+        assert line.endswith(f"<td>{row.why if isinstance(row.why, str) else ''}</td></tr>")
+    counts = [(overall.held == held).sum() for held in verdicts.HELD]
+    lead = re.search(r'class="lead">.*?</p>', text, re.S).group()
+    assert re.findall(r"<strong>(\d+) in (\w+)</strong>", lead) == [
+        (f"{n}", held) for n, held in zip(counts, verdicts.HELD, strict=True)
+    ]
+
+
+def test_the_share_of_the_gap_is_shown_with_the_claims(study, folder, text):
+    table = pd.read_csv(folder / "shares.csv")
+    table = table[table.rewind_epoch.isna()]
+    cells = summary.shares(study, table)
+    assert len(cells.rows) == len(table) > 1
+    for row, found in zip(cells.rows, table.itertuples(), strict=True):
+        assert row[2] == ("all" if pd.isna(found.sparsity) else f"{100 * found.sparsity:g}")
+        assert row[3].startswith(f"{found.gap:.2f}")
+        assert row[5] == f"{found.n}"
+        assert (row[4] == "none") == pd.isna(found.share) == (row[6] != "")
+        assert f"<td>{row[3]}</td><td>{row[4]}</td>" in text
 
 
 def test_a_table_says_why_it_is_not_compared_and_shows_what_the_paper_reports(text):

@@ -10,6 +10,7 @@ import synthetic
 from conftest import ROOT
 from maskalign import formats, matching_table, settings, tables, verdicts
 from maskalign.study import Study, read
+from maskalign.units import Results
 
 DENSE = "paper/mnist/resnet20-x1/dense/init-{}"
 SPARSE = (
@@ -165,6 +166,44 @@ def test_diversity_averages_the_accuracies_of_its_members(demo):
     assert cell(table, dataset="mnist", method="imp", metric="kl")["mean"] == joint.item()
 
 
+def test_ensembles_of_several_masks_are_one_row(demo):
+    demo["experiments"]["cifar10"]["diversity"] |= {"masks": 3, "members": 2}
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    table = tables.build(study, "table_01", runs)
+    paths = [p for p in study.paths("diversity") if study.run(p)["dataset"] == "mnist"]
+    assert len(paths) == 3
+    joint = runs[runs.path.isin(paths) & (runs.method == "permuted") & (runs.metric == "js")].value
+    found = cell(table, dataset="mnist", method="permuted", metric="js")
+    assert (found["n"], found["mean"]) == (3, pytest.approx(joint.mean()))
+    assert found["std"] == pytest.approx(joint.std())
+    members = [m for path in paths for m in study.run(path)["parents"]["permuted"]]
+    single = runs[runs.path.isin(members) & (runs.metric == "accuracy")].value
+    found = cell(table, dataset="mnist", method="permuted", metric="accuracy")
+    assert (found["n"], found["mean"]) == (6, pytest.approx(single.mean()))
+    assert "over n = 5 to 6 members" in table.caption
+    assert "over n = 1 to 3 masks" in table.caption
+
+
+def test_ensembles_at_two_places_are_two_rows(demo, tmp_path):
+    own = demo["experiments"]["cifar10"]
+    other = {k: own[k] for k in ("dataset", "model", "training", "pairs", "sparsities")}
+    other |= {"widths": [1], "rewind_epochs": [0]}
+    demo["experiments"]["other"] = other | {
+        "diversity": {"widths": [1], "sparsity": 0.95, "rewind_epoch": 0}
+    }
+    study = Study(demo)
+    runs = synthetic.runs(study)
+    table = tables.build(study, "table_01", runs)
+    _, markdown, _ = written(table, tmp_path)
+    for place, sparsity, epoch in (("S = 90 %, k = 4", 0.9, 4), ("S = 95 %, k = 0", 0.95, 0)):
+        (line,) = [s for s in markdown.splitlines() if place in s and "LTH" in s and "14x14" in s]
+        where = {"dataset": "mnist", "method": "lth", "metric": "kl", "rewind_epoch": epoch}
+        found = cell(table, **where)
+        assert (found["n"], found["sparsity"]) == (1, sparsity)
+        assert f"| {found['mean']:.3f} " in line
+
+
 @pytest.mark.parametrize("name", ["table_07", "table_14"])
 def test_a_width_that_was_not_run_is_one_row_that_says_so(demo, name, tmp_path):
     study = Study(demo)
@@ -209,7 +248,9 @@ def test_what_is_matched_the_other_way_enters_no_other_table_and_no_claim(demo):
     for name in demo["artefacts"]["tables"]:
         cells = [tables.build(study, name, rows).cells for rows in (runs, other)]
         assert cells[0].equals(cells[1]) == (name != "table_17"), name
-    assert verdicts.judge(study, runs).equals(verdicts.judge(study, other))
+    curves = synthetic.curves(study)
+    same, changed = (verdicts.judge(study, Results(study, rows, curves)) for rows in (runs, other))
+    assert same.equals(changed)
 
 
 def test_a_recipe_that_matches_weights_is_shown_by_its_own_runs(demo):

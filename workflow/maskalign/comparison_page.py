@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from maskalign import captions, comparison, origin, selection, tables
+from maskalign import captions, comparison, origin, reported_gap, selection, tables
 from maskalign.captions import METHOD_TITLES
 from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN, WHOLE, nothing, summary
 from maskalign.reported import Paper, Setting
@@ -12,8 +12,17 @@ from maskalign.study import Study
 STUDY = ["study_dataset", "study_model"]
 
 
-def markdown(study: Study, table: pd.DataFrame, paper: Paper, runs: pd.DataFrame) -> str:
+def markdown(
+    study: Study, table: pd.DataFrame, shares: pd.DataFrame, paper: Paper, runs: pd.DataFrame
+) -> str:
     """Return the comparison as a page: counts by table, then every cell that is compared.
+
+    Args:
+        study: the study.
+        table: what ``comparison.compare`` returns.
+        shares: what ``gap.shares`` returns.
+        paper: the paper's numbers.
+        runs: runs.csv.
 
     Below the title stands a warning if the runs behind the cells, rows of runs.csv, have several
     result versions or another version than this code makes.
@@ -32,6 +41,7 @@ def markdown(study: Study, table: pd.DataFrame, paper: Paper, runs: pd.DataFrame
             of = rows[(rows["study_dataset"] == dataset) & (rows["study_model"] == model)]
             lines += ["", f"## {paper.title(setting)} (here {model} on {dataset})", ""]
             lines += _grid(part) + _left_out(of)
+    lines += reported_gap.section(study, shares, paper)
     lines += _not_comparable(settings, paper)
     lines += ["", "## Notes on the reported numbers, which are kept as printed", ""]
     lines += [f"{i}. {_places(n)}: {n['text']}" for i, n in enumerate(paper.facts["notes"], 1)]

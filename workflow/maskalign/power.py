@@ -1,19 +1,22 @@
 """What a study of n independent units can decide, by the spread that a pilot study shows.
 
-The tests are those of ``verdicts``: the level is split over all claims, as Holm's correction does
-for the smallest p-value, and a claim counts as decidable at 80 % power.
+A unit is an independent pair, for ensembles a mask. The tests are those of ``verdicts``: the level
+is split over all claims, as Holm's correction does for the smallest p-value, and a claim counts as
+decidable at 80 % power.
 """
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 from statsmodels.stats.power import TTestPower
 
 from maskalign import origin
-from maskalign.claims import CLAIMS, Claim, Results
+from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE, Claim
 from maskalign.study import Study
+from maskalign.units import TASK, Results
 from maskalign.verdicts import FEWEST_UNITS, LEVEL
 
 POWER = 0.8
@@ -21,23 +24,23 @@ UNITS = [5, 10, 20, 30, 60]
 COLUMNS = ["claim", "effect", "scope", "n", "mean", "sd", "needed"]
 
 
-def plan(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+def plan(study: Study, results: Results) -> pd.DataFrame:
     """Compute from the spread between a pilot's units what n units can show.
 
     Args:
         study: the pilot study.
-        runs: its runs.csv.
+        results: its runs by pair and cell.
 
     Returns:
         One row a claim, data set and model: claim, effect (what the number is, and its unit),
         scope, the pilot's n, mean and sd, ``needed``, the units at which an effect of the pilot's
         size is found (infinite if none would do), and ``least_<n>``, the smallest effect that n
         units find; for "close" claims it is the least margin within which they show two equal
-        results.
+        results, for "hardly rises" the least distance below the margin that they find.
     """
-    results, rows = Results(study, runs), []
+    rows = []
     for claim in CLAIMS:
-        for (dataset, model), part in claim.numbers(results).groupby(["dataset", "model"]):
+        for (dataset, model), part in claim.numbers(results).groupby(TASK):
             values = part["value"].dropna()
             if len(values) < FEWEST_UNITS or not values.std():
                 continue
@@ -57,9 +60,9 @@ def _test(claim: Claim) -> dict[str, Any]:
     difference of 0 both must succeed, so each is given half of what may fail.
     """
     level = LEVEL / len(CLAIMS)
-    power = 1 - (1 - POWER) / 2 if claim.close else POWER
+    power = 1 - (1 - POWER) / 2 if claim.kind == CLOSE else POWER
     return {
-        "alpha": level if claim.close else level / 2,
+        "alpha": level / 2 if claim.kind == ABOVE else level,
         "power": power,
         "alternative": "larger",
     }
@@ -70,7 +73,7 @@ def _least(claim: Claim, n: int) -> float:
 
 
 def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
-    effect = margin - abs(mean) if claim.close else abs(mean)
+    effect = {ABOVE: abs(mean), CLOSE: margin - abs(mean), BELOW: margin - mean}[claim.kind]
     if effect <= 0:
         return math.inf
     test = _test(claim)
@@ -85,16 +88,16 @@ def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
     return FEWEST_UNITS + bisect_left(range(FEWEST_UNITS, most), True, key=enough)
 
 
-def markdown(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> str:
+def markdown(study: Study, table: pd.DataFrame, sources: Iterable[pd.DataFrame]) -> str:
     """Return the plan as a page.
 
-    Below the title stands a warning if the pilot's runs, all rows of runs.csv, have several result
-    versions or another version than this code makes.
+    Below the title stands a warning if the rows of ``sources``, the pilot's runs.csv and
+    connectivity.csv, have several result versions or another version than this code makes.
     """
     heads = ["Claim", "Scope", "Effect (mean ± sd of n)", "Units needed"]
     heads += [f"Least effect, {n} units" for n in UNITS]
     lines = [f"# What n units can decide: pilot {study.name}, protocol {study.protocol}", ""]
-    lines += origin.paragraph(runs)
+    lines += origin.paragraph(pd.concat(sources))
     lines += [" ".join(str(__doc__).split()), ""]
     lines += [f"| {' | '.join(heads)} |", "|---|---|---|" + "---:|" * (1 + len(UNITS))]
     for row in table.to_dict("records"):

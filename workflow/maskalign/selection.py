@@ -19,12 +19,12 @@ from maskalign.study import Study
 # Raised by hand when the content of what a rule writes changes, so that Snakemake makes it again.
 VERSION = {
     "runs": 1,
-    "tables": 5,
+    "tables": 6,
     "figures": 6,
-    "claims": 3,
-    "comparison": 4,
+    "claims": 4,
+    "comparison": 5,
     "forecast": 1,
-    "report": 3,
+    "report": 4,
 }
 METHODS = ["dense", "imp", "lth", "naive", "permuted"]
 AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
@@ -179,6 +179,14 @@ def shown(
     return _pick(study, selection, found, _identities(study, selection, early))
 
 
+def planned(study: Study, selection: Selection) -> pd.DataFrame:
+    """Return the KEYS of the dense and sparse runs that the study plans for independent pairs.
+
+    Permuted runs are those matched by the recipe's method at the last epoch; one row per run.
+    """
+    return _typed(_wanted(_identities(study, selection, early=False)))
+
+
 def compared_matchings(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
     """Return the rows of runs.csv or connectivity.csv that compare both ways of matching.
 
@@ -298,12 +306,15 @@ def _pick(
 
     A row without a value on an axis, such as a dense run's sparsity, is not excluded by it.
     """
-    wanted = pd.DataFrame(identities, columns=KEYS).drop_duplicates()
-    found = _typed(wanted).merge(_typed(of(study, selection, rows)), on=KEYS)
+    found = _typed(_wanted(identities)).merge(_typed(of(study, selection, rows)), on=KEYS)
     for axis, column in AXES.items():
         if axis in selection:
             found = found[found[column].isin(selection[axis]) | found[column].isna()]
     return Shown(found, _missing(selection, found))
+
+
+def _wanted(identities: Iterable[tuple]) -> pd.DataFrame:
+    return pd.DataFrame(identities, columns=KEYS).drop_duplicates()
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:

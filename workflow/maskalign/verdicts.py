@@ -1,14 +1,18 @@
 """The paper's claims as statistical tests over the runs of a study.
 
-The unit is an independent pair (A, B) at one width: such pairs share no trained model. Whatever a
-pair contributes to a claim (over sparsities, rewind epochs) is first reduced to one number, a mean
-or a slope, so that runs which share a model are not counted as independent. "Larger" and "grows"
-are two-sided t-tests of these numbers against 0; "close" and "small" are equivalence tests (TOST)
-with the study's margin. p-values are adjusted by Holm over the claims, for all experiments pooled
-and for each data set and model on its own.
+The unit is an independent pair (A, B); for ensembles it is the mask. Whatever a unit contributes to
+a claim, over widths, sparsities and rewind epochs, is first reduced to one number, a mean or a
+slope, over cells that the study plans for every unit; a unit without one of these runs does not
+count. Every data set and model has its own verdict, and architectures are never pooled. "Larger"
+and "grows" are two-sided t-tests of the numbers against 0. "Close" is an equivalence test (TOST)
+with the study's margin if the mean is within it, else a one-sided t-test against the nearer end of
+the margin. "Hardly rises" is a one-sided t-test against the margin. p-values are adjusted by Holm
+over the claims of one data set and model. An adjusted p of at most 0.05 decides: the claim is
+supported if the mean is on its side, else not supported. Intervals are 95 %, not adjusted.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,108 +21,134 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from maskalign import origin
-from maskalign.claims import CLAIMS, Results
+from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE, Claim
 from maskalign.study import Study
+from maskalign.units import TASK, Results
 
 LEVEL = 0.05
 FEWEST_UNITS = 3
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+VERDICTS = [SUPPORTED, NOT_SUPPORTED, UNDECIDED]
+HELD = ["all", "some", "none"]
+NOT_DECIDED = f"adjusted p above {LEVEL:g}"
+COLUMNS = [
+    *("claim", "text", "effect", "unit", "scope", "mean", "low", "high", "n"),
+    *("test", "p", "p_holm", "verdict", "why"),
+]
+TESTS = {ABOVE: "t-test", CLOSE: "TOST, margin {:g}", BELOW: "t-test, margin {:g}"}
 
 
-def judge(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
-    """Test every claim, for each experiment's data set and model and pooled over all.
+def judge(study: Study, results: Results) -> pd.DataFrame:
+    """Test every claim for each data set and model.
 
     Args:
         study: the study; ``claims.margin`` is what counts as close, in points.
-        runs: runs.csv.
+        results: its runs by pair and cell.
 
     Returns:
-        One row a claim and scope: claim, text, effect, scope, mean, low, high (95 % interval), n
-        (units), test, p, p_holm, verdict. Fewer than three units are undecided, as is a result
-        whose adjusted p-value is above 0.05; an effect significantly against the claim, or (for
-        "close") an interval wholly outside the margin, is not supported.
+        One row (COLUMNS) per claim and scope, a data set and model: mean, low, high (95 %
+        interval), n (units), p, p_holm, verdict, and ``why`` it is undecided. Fewer than three
+        units or numbers that are all equal have no p and are undecided.
     """
-    results, margin = Results(study, runs), study.config["claims"]["margin"]
-    rows = []
+    margin, rows = study.config["claims"]["margin"], []
     for claim in CLAIMS:
-        numbers = claim.numbers(results)
-        scopes = [("all", numbers)]
-        scopes += [
-            (f"{dataset}, {model}", part)
-            for (dataset, model), part in numbers.groupby(["dataset", "model"])
-        ]
-        for scope, part in scopes:
-            tested = _test(part["value"].dropna().to_numpy(float), claim.close, margin)
+        for task, part in claim.numbers(results).groupby(TASK):
+            tested = _test(claim, part["value"].dropna().to_numpy(float), margin)
             about = {"claim": claim.name, "text": claim.text, "effect": claim.effect}
-            rows.append(about | {"scope": scope} | tested)
-    table = pd.DataFrame(rows)
-    table["p_holm"] = np.nan
+            rows.append(about | {"unit": claim.unit, "scope": ", ".join(task)} | tested)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     for _, tested in table[table["p"].notna()].groupby("scope"):
         table.loc[tested.index, "p_holm"] = multipletests(tested["p"], LEVEL, method="holm")[1]
-    table["verdict"] = [_verdict(row, margin) for row in table.to_dict("records")]
+    kinds = {claim.name: claim.kind for claim in CLAIMS}
+    every = table.to_dict("records")
+    table["verdict"] = [_verdict(row, kinds[row["claim"]], margin) for row in every]
+    table.loc[(table["verdict"] == UNDECIDED) & table["p"].notna(), "why"] = NOT_DECIDED
     return table
 
 
-def _test(values: np.ndarray, close: bool, margin: float) -> dict[str, Any]:
-    n = len(values)
-    name = f"TOST, margin {margin:g}" if close else "t-test"
-    row = {"mean": values.mean() if n else math.nan, "low": math.nan, "high": math.nan}
-    row |= {"n": n, "test": name, "p": math.nan}
-    if n < FEWEST_UNITS:
-        return row
-    if np.ptp(values) == 0:  # no spread: the t statistic is 0 / 0 or infinite
-        if not close and not values[0]:
-            return row
-        outside = close and abs(values[0]) >= margin
-        return row | {"low": values[0], "high": values[0], "p": float(outside)}
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL)
-    if close:
-        p = DescrStatsW(values).ttost_mean(-margin, margin)[0]
-    else:
-        p = stats.ttest_1samp(values, 0).pvalue
-    return row | {"low": low, "high": high, "p": p}
-
-
-def _verdict(row: dict[str, Any], margin: float) -> str:
-    if math.isnan(row["p_holm"]):
-        return UNDECIDED
-    if row["test"] == "t-test":
-        if row["p_holm"] > LEVEL:
-            return UNDECIDED
-        return SUPPORTED if row["mean"] > 0 else NOT_SUPPORTED
-    if row["p_holm"] <= LEVEL:
-        return SUPPORTED
-    return NOT_SUPPORTED if row["low"] > margin or row["high"] < -margin else UNDECIDED
-
-
-def markdown(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Return the claims as a page: one verdict per claim, and the tests behind it.
+def overall(table: pd.DataFrame) -> pd.DataFrame:
+    """Return where each claim holds: in all, in some or in none of the data sets and models.
 
     Args:
-        study: the study.
         table: what ``judge`` returns.
-        runs: runs.csv. Below the title stands a warning if its rows have several result versions or
-            another version than this code makes.
+
+    Returns:
+        One row per claim: claim, text, effect, ``held`` (of HELD, or empty if nothing tests it),
+        ``supported`` (the same in words), ``n_supported``, ``n_not_supported``, ``n_undecided``.
     """
-    title = f"# Claims: study {study.name}, protocol {study.protocol}"
-    lines = [title, "", *origin.paragraph(runs)]
-    lines += [" ".join(str(__doc__).split("\n\n", 1)[1].split()), ""]
-    pooled = table[table["scope"] == "all"]
-    lines += ["| Claim | Verdict | Effect | n |", "|---|---|---|---|"]
-    for row in pooled.itertuples():
-        lines.append(f"| {row.text} | **{row.verdict}** | {_effect(row)} {row.effect} | {row.n} |")
-    lines += ["", "## By data set and model", ""]
-    lines += ["| Claim | Scope | Verdict | Effect | n | Test | p (Holm) |", "|---|" + "---|" * 6]
-    for row in table[table["scope"] != "all"].itertuples():
-        p = "" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}"
-        cells = [row.claim, row.scope, row.verdict, _effect(row), str(row.n), row.test, p]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    rows = []
+    for claim in CLAIMS:
+        own = table[table["claim"] == claim.name]
+        counts = [int((own["verdict"] == verdict).sum()) for verdict in VERDICTS]
+        numbers = dict(zip(("n_supported", "n_not_supported", "n_undecided"), counts, strict=True))
+        about = {"claim": claim.name, "text": claim.text, "effect": claim.effect}
+        held = _held(counts[0], len(own))
+        words = f"in {held} ({counts[0]} of {len(own)})" if held else "not tested"
+        rows.append(about | {"held": held, "supported": words} | numbers)
+    return pd.DataFrame(rows)
 
 
-def _effect(row) -> str:
-    if math.isnan(row.mean):
-        return "none"
-    interval = "" if math.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]"
-    return f"{row.mean:.2f}{interval}"
+def _verdict(row: dict[str, Any], kind: str, margin: float) -> str:
+    if not row["p_holm"] <= LEVEL:
+        return UNDECIDED
+    return SUPPORTED if _holds(kind, row["mean"], margin) else NOT_SUPPORTED
+
+
+def _held(supported: int, scopes: int) -> str:
+    if not scopes:
+        return ""
+    return "all" if supported == scopes else "some" if supported else "none"
+
+
+def _holds(kind: str, mean: float, margin: float) -> bool:
+    """Return whether a mean is on the claim's side."""
+    return {ABOVE: mean > 0, CLOSE: abs(mean) < margin, BELOW: mean < margin}[kind]
+
+
+def _test(claim: Claim, values: np.ndarray, margin: float) -> dict[str, Any]:
+    n, unit = len(values), claim.unit
+    row = {"mean": values.mean() if n else math.nan, "low": math.nan, "high": math.nan}
+    row |= {"n": n, "test": TESTS[claim.kind].format(margin), "p": math.nan, "why": ""}
+    if n < FEWEST_UNITS:
+        return row | {"why": few(n, unit)}
+    if equal(values):
+        return row | {"why": f"all {n} numbers are equal, so there is no test"}
+    row["low"], row["high"] = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL)
+    return row | {"p": float(P[claim.kind](values, margin))}
+
+
+def equal(values: np.ndarray) -> bool:
+    """Return whether numbers differ by rounding at most, so that they have no spread."""
+    return np.allclose(values, values[0], rtol=1e-9, atol=1e-9)
+
+
+def few(n: int, unit: str) -> str:
+    """Return why ``n`` units decide nothing."""
+    return f"{n} {unit}{'s' * (n != 1)}, at least {FEWEST_UNITS} are needed"
+
+
+def _p_above(values: np.ndarray, margin: float) -> float:
+    return stats.ttest_1samp(values, 0).pvalue
+
+
+def _p_close(values: np.ndarray, margin: float) -> float:
+    """Return p of being within the margin, or of being outside, on the side of the mean.
+
+    Only one of the two can be a false decision, so neither costs the other anything.
+    """
+    if _holds(CLOSE, values.mean(), margin):
+        return DescrStatsW(values).ttost_mean(-margin, margin)[0]
+    return stats.ttest_1samp(np.sign(values.mean()) * values, margin, alternative="greater").pvalue
+
+
+def _p_below(values: np.ndarray, margin: float) -> float:
+    """Return p of being below the margin, or of being above, on the side of the mean."""
+    side = "less" if _holds(BELOW, values.mean(), margin) else "greater"
+    return stats.ttest_1samp(values, margin, alternative=side).pvalue
+
+
+P: dict[str, Callable[[np.ndarray, float], float]] = {
+    ABOVE: _p_above,
+    CLOSE: _p_close,
+    BELOW: _p_below,
+}

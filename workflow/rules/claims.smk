@@ -1,8 +1,10 @@
 rule claims:
     input:
         runs=f"{OUT}/runs.csv",
+        curves=f"{OUT}/connectivity.csv",
     output:
         csv=f"{OUT}/claims.csv",
+        shares=f"{OUT}/shares.csv",
         markdown=report(
             f"{OUT}/claims.md",
             caption="../report/claims.rst",
@@ -25,6 +27,7 @@ rule claims:
 rule power:
     input:
         runs=f"{OUT}/runs.csv",
+        curves=f"{OUT}/connectivity.csv",
     output:
         csv=f"{OUT}/power.csv",
         markdown=f"{OUT}/power.md",

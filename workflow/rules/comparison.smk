@@ -1,11 +1,13 @@
 rule comparison:
     input:
         runs=f"{OUT}/runs.csv",
+        shares=rules.claims.output.shares,
         cells=f"{workflow.basedir}/config/reported.csv",
         hyperparameters=f"{workflow.basedir}/config/reported_hyperparameters.csv",
         facts=f"{workflow.basedir}/config/reported.yaml",
     output:
         csv=f"{OUT}/comparison.csv",
+        shares=f"{OUT}/comparison_shares.csv",
         markdown=report(
             f"{OUT}/comparison.md",
             caption="../report/comparison.rst",

@@ -1,13 +1,16 @@
-"""Test the paper's claims on the results of a study."""
+"""Test the paper's claims on the results of a study, and compute the share of the gap closed."""
 
 from maskalign.job import job
 
 with job(snakemake):
-    from maskalign import files, selection, study, verdicts
+    from maskalign import claims_page, files, gap, selection, study, verdicts
+    from maskalign.units import Results
 
     config = study.load(snakemake.config)
-    runs = selection.read_rows(snakemake.input.runs)
-    table = verdicts.judge(config, runs)
-    page = verdicts.markdown(config, table, runs)
-    files.write_text(snakemake.output.csv, table.to_csv(index=False))
-    files.write_text(snakemake.output.markdown, page)
+    given, made = snakemake.input, snakemake.output
+    sources = [selection.read_rows(file) for file in (given.runs, given.curves)]
+    results = Results(config, *sources)
+    table, shares = verdicts.judge(config, results), gap.shares(results)
+    files.write_text(made.csv, table.to_csv(index=False))
+    files.write_text(made.shares, shares.to_csv(index=False))
+    files.write_text(made.markdown, claims_page.markdown(config, table, shares, sources))

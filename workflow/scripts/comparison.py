@@ -9,6 +9,7 @@ with job(snakemake):
         files,
         formats,
         reported,
+        reported_gap,
         selection,
         study,
     )
@@ -19,7 +20,10 @@ with job(snakemake):
     given, made = snakemake.input, snakemake.output
     paper = reported.read(given.cells, given.hyperparameters, given.facts)
     runs = selection.read_rows(given.runs)
+    shares = selection.read_rows(given.shares)
     table = comparison.compare(config, runs, paper)
     files.write_text(made.csv, formats.csv_text(table))
-    files.write_text(made.markdown, comparison_page.markdown(config, table, paper, runs))
+    files.write_text(made.shares, reported_gap.shares(paper).to_csv(index=False))
+    page = comparison_page.markdown(config, table, shares, paper, runs)
+    files.write_text(made.markdown, page)
     style.save(figure.draw(config, table, paper), made.pdf, made.png)

@@ -43,6 +43,7 @@ def build(study: Study, folder: Path, root: Path) -> str:
         warning=origin.warning(pd.concat([*made, points])),
         scale=summary.scale(study, runs),
         claims=summary.claims(study, pd.read_csv(folder / "claims.csv")),
+        shares=summary.shares(study, pd.read_csv(folder / "shares.csv")),
         figures=figures,
         tables=tables,
         comparison={

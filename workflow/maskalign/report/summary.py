@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from maskalign import captions, selection, settings, verdicts
+from maskalign import captions, gap, selection, settings, verdicts
+from maskalign.claims_page import interval
 from maskalign.report import records
 from maskalign.report.artefacts import TRAINED, Artefact, Cells
 from maskalign.results import DIVERGED
@@ -26,12 +27,7 @@ def scale(study: Study, runs: pd.DataFrame) -> dict[str, Any]:
         widths = [w for part in (e, *(e[x] for x in EXTRAS if x in e)) for w in part["widths"]]
         nets.setdefault(captions.model_title(study, e["model"]), {}).update(dict.fromkeys(widths))
     trained = runs[runs["stage"].isin(TRAINED)]
-    pairs = {
-        (e["dataset"], e["model"], w, pair)
-        for e in every
-        for w in e["widths"]
-        for pair in selection.pairs(e)
-    }
+    pairs = {(e["dataset"], e["model"], pair) for e in every for pair in selection.pairs(e)}
     return {
         "data": [captions.data_text(study, name) for name in used],
         "models": [f"{t} {', '.join(map(captions.times, sorted(w)))}" for t, w in nets.items()],
@@ -45,24 +41,54 @@ def scale(study: Study, runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def claims(study: Study, table: pd.DataFrame) -> dict[str, Any]:
-    """Return the pooled verdict of each claim with its tests by data set and model.
+    """Return where each claim holds, with its tests by data set and model.
 
-    An interval comes with its place in a drawing from 0 to 100, in which 0 is at ``zero``.
+    An interval comes with its place in a drawing from 0 to 100, in which 0 is at 50.
+
+    Args:
+        study: the study.
+        table: claims.csv.
     """
-    counts = Counter(table.loc[table["scope"] == "all", "verdict"])
-    margin, rows = study.config["claims"]["margin"], []
-    for row in table[table["scope"] == "all"].to_dict("records"):
-        parts = table[(table["claim"] == row["claim"]) & (table["scope"] != "all")]
-        rows.append(row | {"drawn": _drawn(row, margin), "parts": parts.to_dict("records")})
-    kinds = [verdicts.SUPPORTED, verdicts.NOT_SUPPORTED, verdicts.UNDECIDED]
-    return {"rows": rows, "counts": {kind: counts[kind] for kind in kinds}, "margin": margin}
+    table, margin, rows = table.fillna({"why": ""}), study.config["claims"]["margin"], []
+    for row in verdicts.overall(table).to_dict("records"):
+        parts = table[table["claim"] == row["claim"]].to_dict("records")
+        parts = [part | {"drawn": _drawn(part, margin)} for part in parts]
+        rows.append(row | {"parts": parts})
+    counts = Counter(row["held"] for row in rows)
+    return {"rows": rows, "counts": {k: counts[k] for k in verdicts.HELD}, "margin": margin}
+
+
+def shares(study: Study, table: pd.DataFrame) -> Cells:
+    """Return the shares of the gap over all late cells and by width and sparsity.
+
+    Args:
+        study: the study.
+        table: shares.csv.
+    """
+    head = ["Data set", "Model", "S (%)", "LTH - naive (points)", "Share closed (%)", "n", "None"]
+    rows = []
+    for row in table[table["rewind_epoch"].isna()].fillna({"why": ""}).to_dict("records"):
+        whole = math.isnan(row["width"])
+        width = "all widths" if whole else captions.times(row["width"])
+        rows.append(
+            [
+                captions.data_title(study, row["dataset"]),
+                f"{captions.model_title(study, row['model'])}, {width}",
+                "all" if whole else captions.percent(row["sparsity"]),
+                interval(row["gap"], row["gap_low"], row["gap_high"]),
+                gap.share_text(row["share"], row["low"], row["high"]),
+                str(row["n"]),
+                row["why"],
+            ]
+        )
+    return Cells(head, rows, 2)
 
 
 def _drawn(row: dict[str, Any], margin: float) -> dict[str, float] | None:
     """Return where mean, ends of the interval and margin are drawn; None without a mean."""
     if math.isnan(row["mean"]):
         return None
-    near = margin if row["test"].startswith("TOST") else 0.0
+    near = margin if "margin" in row["test"] else 0.0
     ends = [row["mean"], row["low"], row["high"], near]
     reach = ROOM * max((abs(v) for v in ends if not math.isnan(v)), default=0.0) or 1.0
 

@@ -1,0 +1,100 @@
+"""The share of the gap closed is a ratio of means over pairs, with a bootstrap interval."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from maskalign import gap
+from maskalign.study import Study
+from maskalign.units import Results
+from scipy.stats import t
+
+# Of pairs whose own shares, 0.9, 0.25, 0.5 and 0.6, have another mean than the ratio of means.
+PAIRS = pd.DataFrame(
+    {
+        "lth": [60.0, 62.0, 58.0, 61.0],
+        "naive": [50.0, 54.0, 52.0, 51.0],
+        "permuted": [59.0, 56.0, 55.0, 57.0],
+    }
+)
+
+
+def test_a_share_is_a_ratio_of_means_over_pairs():
+    found = gap.share(PAIRS)
+    assert found["n"] == 4
+    assert found["gap"] == pytest.approx(34 / 4)
+    assert found["share"] == pytest.approx(20 / 34)
+    gaps = PAIRS.lth - PAIRS.naive
+    half = t.isf(0.025, 3) * gaps.std() / 2
+    assert (found["gap_low"], found["gap_high"]) == pytest.approx((8.5 - half, 8.5 + half))
+
+
+def test_the_interval_is_that_of_all_draws_of_pairs():
+    """Four pairs have 256 equally probable draws, so their percentiles are known."""
+    draws = np.stack(np.meshgrid(*[range(4)] * 4), -1).reshape(-1, 4)
+    closed = (PAIRS.permuted - PAIRS.naive).to_numpy()[draws].mean(1)
+    ratios = closed / (PAIRS.lth - PAIRS.naive).to_numpy()[draws].mean(1)
+    found = gap.share(PAIRS)
+    expected = np.percentile(ratios, [2.5, 97.5])
+    assert [found["low"], found["high"]] == pytest.approx(expected, abs=0.02)
+    assert gap.share(PAIRS) == found  # the same draws every time
+
+
+def test_there_is_no_share_where_lth_is_not_above_naive():
+    shuffled = PAIRS.assign(lth=[60.0, 40.0, 58.0, 50.0])
+    assert (shuffled.lth - shuffled.naive).mean() > 0
+    found = gap.share(shuffled)
+    assert np.isnan([found["share"], found["low"], found["high"]]).all()
+    assert found["why"] == gap.NOT_ABOVE
+    assert gap.share(PAIRS.assign(lth=2 * PAIRS.naive - 60.0))["why"] == gap.NOT_ABOVE
+    equal = gap.share(PAIRS.assign(lth=PAIRS.naive + 5.0))
+    assert (equal["gap"], equal["why"]) == (5.0, "all 4 gaps are equal, so there is no test")
+
+
+def test_too_few_pairs_have_no_share():
+    found = gap.share(PAIRS.assign(permuted=[55.0, 57.0, np.nan, np.nan]))
+    assert (found["n"], found["gap"]) == (2, 9.0)
+    assert np.isnan(found["share"])
+    assert found["why"] == "2 pairs, at least 3 are needed"
+
+
+@pytest.fixture(scope="module")
+def study():
+    from conftest import DEMO
+
+    own = DEMO["experiments"]["cifar10"] | {"pairs": 4, "rewind_epochs": [0, 1, 4]}
+    config = DEMO | {"experiments": {"cifar10": own, "svhn": DEMO["experiments"]["svhn"]}}
+    return Study(config | {"artefacts": {"tables": {}, "figures": {}}})
+
+
+@pytest.mark.parametrize(
+    ("width", "sparsity", "epoch"), [(None, None, None), (4, 0.95, None), (1, 0.9, 0), (4, 0.9, 1)]
+)
+def test_shares_are_those_of_the_cells_of_independent_pairs(study, width, sparsity, epoch):
+    runs = synthetic.runs(study)
+    table = gap.shares(Results(study, runs, synthetic.curves(study)))
+    assert set(table.dataset) == {"mnist"}  # digits have no LTH
+    found = table
+    for name, value in (("width", width), ("sparsity", sparsity), ("rewind_epoch", epoch)):
+        found = found[found[name].isna() if value is None else found[name] == value]
+    rows = runs[(runs.metric == "accuracy") & runs.method.isin(["lth", "naive", "permuted"])]
+    rows = rows[(rows.dataset == "mnist") & (rows.mask_seed // 2 == (rows.init_seed // 2))]
+    rows = rows[(rows.order_seed == 0) & (rows.matching_method != "weights")]
+    rows = rows[rows.matching_epoch.isna() | (rows.matching_epoch == 8)]
+    rows = rows[rows.rewind_epoch > 0] if epoch is None else rows[rows.rewind_epoch == epoch]
+    rows = rows if width is None else rows[rows.width == width]
+    rows = rows if sparsity is None else rows[rows.sparsity == sparsity]
+    means = rows.groupby(["mask_seed", "method"]).value.mean().unstack()
+    (row,) = found.to_dict("records")
+    assert row["n"] == len(means) == 4
+    assert row["gap"] == pytest.approx((means.lth - means.naive).mean())
+    if not row["why"]:
+        ratio = (means.permuted - means.naive).mean() / (means.lth - means.naive).mean()
+        assert row["share"] == pytest.approx(ratio)
+
+
+def test_a_share_is_printed_in_percent():
+    nan = float("nan")
+    assert gap.share_text(nan, nan, nan) == "none"
+    assert gap.share_text(0.285) == "28"
+    assert gap.share_text(0.5, -0.104, 0.996) == "50 [-10, 100]"

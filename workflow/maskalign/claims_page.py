@@ -1,0 +1,68 @@
+"""The page of the claims: where each holds, its tests, and the share of the gap that is closed."""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from maskalign import gap, origin, verdicts
+from maskalign.study import Study
+from maskalign.units import CELL
+
+
+def markdown(
+    study: Study, table: pd.DataFrame, shares: pd.DataFrame, sources: Iterable[pd.DataFrame]
+) -> str:
+    """Return the page.
+
+    Args:
+        study: the study.
+        table: what ``verdicts.judge`` returns.
+        shares: what ``gap.shares`` returns.
+        sources: runs.csv and connectivity.csv. Below the title stands a warning if their rows have
+            several result versions or another version than this code makes.
+    """
+    title = f"# Claims: study {study.name}, protocol {study.protocol}"
+    lines = [title, "", *origin.paragraph(pd.concat(sources))]
+    lines += [" ".join(str(verdicts.__doc__).split("\n\n", 1)[1].split()), ""]
+    lines += ["| Claim | Supported | Not supported | Undecided |", "|---|---|---:|---:|"]
+    for row in verdicts.overall(table).itertuples():
+        counts = f"{row.n_not_supported} | {row.n_undecided}"
+        lines.append(f"| {row.text} | **{row.supported}** | {counts} |")
+    lines += ["", "## By data set and model", ""]
+    heads = ["Claim", "Data set, model", "Verdict", "Effect", "n", "Test", "p (Holm)", "Undecided"]
+    lines += _head(heads)
+    for row in table.itertuples():
+        p = "" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}"
+        effect = f"{interval(row.mean, row.low, row.high)} {row.effect}"
+        cells = [row.claim, row.scope, row.verdict, effect, str(row.n), row.test, p, row.why]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, *_shares(shares)]) + "\n"
+
+
+def _shares(shares: pd.DataFrame) -> list[str]:
+    lines = ["", "## Share of the gap closed", ""]
+    lines += [" ".join(str(gap.__doc__).split("\n\n", 1)[1].split())]
+    lines += [
+        "A share is given where LTH - naive is above 0 with 95 %. Its interval is 95 %, by "
+        "bootstrap over pairs; with few pairs it is too narrow. Each row is the mean over all "
+        "cells with k > 0 that every pair has; shares.csv has every cell.",
+        "",
+        *_head(["Data set, model", "LTH - naive (points)", "Share closed (%)", "n", "Why none"]),
+    ]
+    for row in shares[shares[CELL].isna().all(axis=1)].itertuples():
+        cells = [f"{row.dataset}, {row.model}", interval(row.gap, row.gap_low, row.gap_high)]
+        cells += [gap.share_text(row.share, row.low, row.high), str(row.n), row.why]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _head(names: list[str]) -> list[str]:
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def interval(mean: float, low: float, high: float) -> str:
+    """Return a mean with its interval, where there is one, in print."""
+    if math.isnan(mean):
+        return "none"
+    return f"{mean:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")

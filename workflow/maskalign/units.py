@@ -1,0 +1,156 @@
+"""What each independent pair (A, B), and each mask of an ensemble, brings to a claim.
+
+A cell is a setting that the study runs for a pair, such as a width, a sparsity and a rewind epoch.
+A claim compares pairs only over cells that the study plans for every pair of a data set and model:
+else a pair with other cells would differ by its cells.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from maskalign import selection
+from maskalign.study import Study
+
+TASK = ["dataset", "model"]
+UNIT = [*TASK, "pair"]  # pair p has the seeds 2p and 2p + 1; the mask of A has the seed 2p
+METHODS = ["lth", "naive", "permuted"]
+CELL = ["width", "sparsity", "rewind_epoch"]
+
+
+class Results:
+    """The completed runs of a study by pair and cell; NaN for a planned run that is not there.
+
+    Attributes:
+        accuracy: test accuracy, percent; index UNIT and CELL, columns METHODS.
+        planned: whether the study plans the run; as ``accuracy``.
+        rises: largest rise of the corrected test error above the dense network's on the line from
+            it to its last IMP round, that end included, points; index UNIT, width, sparsity.
+        ensembles: ``disagreement`` (share of test samples) and ``gain`` (points) of the ensembles
+            of one mask, by method; index UNIT and CELL, columns (measure, method).
+    """
+
+    def __init__(self, study: Study, runs: pd.DataFrame, curves: pd.DataFrame):
+        """Collect the runs of all experiments of ``study`` from runs.csv and connectivity.csv."""
+        tasks = dict.fromkeys((e["dataset"], e["model"]) for e in _experiments(study))
+        shows = [dict(zip(TASK, task, strict=True)) for task in tasks]
+        found = pd.concat([_accuracies(study, s, runs) for s in shows])
+        table = found.pivot_table(
+            index=[*UNIT, *CELL], columns="method", values=["value", "planned"], dropna=False
+        )
+        table = table.reindex(columns=itertools.product(["value", "planned"], METHODS))
+        self.accuracy, self.planned = table["value"], table["planned"].eq(True)
+        self._lines = pd.MultiIndex.from_tuples(_planned_lines(study), names=[*UNIT, "width"])
+        self._barriers = pd.concat([_barriers(study, s, runs) for s in shows])
+        self.rises = _series([_rise(study, path, curves) for path in study.paths("imp_barrier")])
+        self.ensembles = _ensembles(study, runs)
+
+    def difference(self, first: str, second: str, late: bool | None = None) -> pd.Series:
+        """Return first - second, points, by pair and shared cell.
+
+        Args:
+            first, second: of METHODS.
+            late: only k > 0 (True), only k = 0 (False), or every rewind epoch k.
+        """
+        planned = self.planned[first] & self.planned[second]
+        values = (self.accuracy[first] - self.accuracy[second])[planned]
+        if late is not None:
+            values = values[(values.index.get_level_values("rewind_epoch") > 0) == late]
+        return shared(values)
+
+    def barriers(self, method: str, corrected: bool) -> pd.Series:
+        """Return the test-error barriers from A to B, points, by pair and width.
+
+        Args:
+            method: ``permuted`` or ``naive``: whether A is permuted.
+            corrected: by batch-norm reset or REPAIR.
+        """
+        rows = self._barriers
+        rows = rows[(rows["method"] == method) & (rows["corrected"] == corrected)]
+        return shared(rows.set_index([*UNIT, "width"])["value"].reindex(self._lines))
+
+
+def shared(values: pd.Series) -> pd.Series:
+    """Return the values in the cells that every pair of their data set and model has.
+
+    Args:
+        values: index UNIT and the names of a cell.
+    """
+    index = values.index.to_frame(index=False)
+    cell = [name for name in index if name not in UNIT]
+    pairs = index.groupby(TASK)["pair"].transform("nunique")
+    with_cell = index.groupby([*TASK, *cell])["pair"].transform("nunique")
+    return values[(pairs == with_cell).to_numpy()]
+
+
+def _experiments(study: Study) -> list[dict[str, Any]]:
+    return list(study.config["experiments"].values())
+
+
+def _accuracies(study: Study, s: selection.Selection, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per planned sparse run of an independent pair, with its accuracy or NaN."""
+    planned = selection.planned(study, s)
+    planned = planned[planned["method"].isin(METHODS)]
+    rows = selection.shown(study, s, runs, "accuracy").rows
+    rows = rows.loc[rows["status"] == "completed", [*selection.KEYS, "value"]]
+    found = planned.merge(rows, how="left", on=selection.KEYS)
+    return found.assign(**s, planned=True, pair=found["mask_seed"] // 2)
+
+
+def _planned_lines(study: Study) -> Iterator[tuple]:
+    """Yield UNIT and width of every line from A to B, in order and once."""
+    every = {
+        (e["dataset"], e["model"], a // 2, width): None
+        for e in _experiments(study)
+        for width in e.get("interpolation", {}).get("widths", [])
+        for a, _ in selection.pairs(e)
+    }
+    yield from sorted(every)
+
+
+def _barriers(study: Study, s: selection.Selection, runs: pd.DataFrame) -> pd.DataFrame:
+    rows = selection.on_lines(study, s, runs).rows
+    rows = rows[rows["metric"].str.startswith("error_barrier") & (rows["split"] == "test")]
+    rows = rows[rows["status"] == "completed"]
+    corrected = ~rows["metric"].str.endswith("_none")
+    return rows.assign(corrected=corrected, pair=rows["mask_seed"] // 2)
+
+
+def _rise(study: Study, path: str, curves: pd.DataFrame) -> dict[str, Any]:
+    """Return UNIT, width, sparsity and the rise on the line to the last round of a run."""
+    line = curves[(curves["path"] == path) & (curves["split"] == "test")]
+    line = line[(line["correction"] != "none") & (line["sparsity"] == line["sparsity"].max())]
+    known = len(line) and (line["status"] == "completed").all()
+    errors = line.set_index("alpha")["error"]
+    rise = errors[errors.index > 0].max(skipna=False) - errors[0.0] if known else math.nan
+    return _names(study, path, "width", "sparsity") | {"value": rise}
+
+
+def _ensembles(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return disagreement and gain over the members' mean accuracy of every ensemble."""
+    rows = runs[(runs["split"] == "test") & (runs["status"] == "completed")]
+    single = rows[rows["metric"] == "accuracy"].set_index("path")["value"]
+    measures = ["ensemble_accuracy", "disagreement"]
+    whole = rows[rows["metric"].isin(measures)].set_index(["path", "method", "metric"])["value"]
+    found = []
+    for path in study.paths("diversity"):
+        names = _names(study, path, *CELL)
+        for method, members in study.run(path)["parents"].items():
+            own = whole.reindex([(path, method, m) for m in measures])
+            gain = own.iloc[0] - single.reindex(members).mean(skipna=False)
+            found.append(names | {"method": method, "disagreement": own.iloc[1], "gain": gain})
+    table = pd.DataFrame(found, columns=[*UNIT, *CELL, "method", "disagreement", "gain"])
+    return table.pivot(index=[*UNIT, *CELL], columns="method", values=["disagreement", "gain"])
+
+
+def _names(study: Study, path: str, *cell: str) -> dict[str, Any]:
+    run = study.run(path)
+    return {k: run[k] for k in [*TASK, *cell]} | {"pair": run["mask_seed"] // 2}
+
+
+def _series(rows: list[dict[str, Any]]) -> pd.Series:
+    names = [*UNIT, "width", "sparsity"]
+    return pd.DataFrame(rows, columns=[*names, "value"]).set_index(names)["value"]

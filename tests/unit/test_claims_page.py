@@ -53,7 +53,7 @@ def test_every_verdict_has_a_line_with_its_numbers_and_why_it_is_undecided(made)
         assert [row[4], row[5], row[7]] == [str(found.n), found.test, found.why]
         assert (row[6] == "") == (found.p != found.p)
     (masks,) = [row for row in rows if row[0] == "permuted_more_diverse"]
-    assert masks[7] == "1 mask, at least 3 are needed"
+    assert masks[7] == "fewer than 3 masks"
 
 
 def test_the_share_of_the_gap_stands_below(made):

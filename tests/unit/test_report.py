@@ -124,7 +124,8 @@ def test_each_verdict_is_shown_with_its_numbers(folder, text):
         assert f">{row.verdict}</span>" in line
         assert f"{row.mean:.2f}" in line
         assert f'<td class="num">{row.n}</td>' in line
-        assert line.endswith(f"<td>{row.why if isinstance(row.why, str) else ''}</td></tr>")
+        why = row.why if isinstance(row.why, str) else ""
+        assert line.endswith(f"<td>{why}</td><td>{row.test}</td></tr>")
     counts = [(overall.held == held).sum() for held in verdicts.HELD]
     lead = re.search(r'class="lead">.*?</p>', text, re.S).group()
     assert re.findall(r"<strong>(\d+) in (\w+)</strong>", lead) == [

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from maskalign.units import CELL, METHODS, TASK, UNIT, Results, shared
-from maskalign.verdicts import FEWEST_UNITS, LEVEL, equal, few
+from maskalign.verdicts import EQUAL, FEWEST_UNITS, LEVEL, equal, few
 
 RESAMPLES = 9999
 NOT_ABOVE = "LTH is not above naive with 95 %"
@@ -60,9 +60,9 @@ def share(values: pd.DataFrame) -> dict[str, Any]:
     row = dict.fromkeys(("gap_low", "gap_high", "share", "low", "high"), math.nan)
     row |= {"n": n, "gap": gaps.mean() if n else math.nan, "why": ""}
     if n < FEWEST_UNITS:
-        return row | {"why": few(n, "pair")}
+        return row | {"why": few("pair")}
     if equal(gaps):
-        return row | {"why": f"all {n} gaps are equal, so there is no test"}
+        return row | {"why": EQUAL}
     row["gap_low"], row["gap_high"] = stats.ttest_1samp(gaps, 0).confidence_interval(1 - LEVEL)
     if not row["gap_low"] > 0:
         return row | {"why": NOT_ABOVE}

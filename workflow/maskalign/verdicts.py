@@ -30,7 +30,7 @@ FEWEST_UNITS = 3
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 VERDICTS = [SUPPORTED, NOT_SUPPORTED, UNDECIDED]
 HELD = ["all", "some", "none"]
-NOT_DECIDED = f"adjusted p above {LEVEL:g}"
+NOT_DECIDED, EQUAL = f"adjusted p above {LEVEL:g}", "all numbers are equal"
 COLUMNS = [
     *("claim", "text", "effect", "unit", "scope", "mean", "low", "high", "n"),
     *("test", "p", "p_holm", "verdict", "why"),
@@ -106,13 +106,13 @@ def _holds(kind: str, mean: float, margin: float) -> bool:
 
 
 def _test(claim: Claim, values: np.ndarray, margin: float) -> dict[str, Any]:
-    n, unit = len(values), claim.unit
+    n = len(values)
     row = {"mean": values.mean() if n else math.nan, "low": math.nan, "high": math.nan}
     row |= {"n": n, "test": TESTS[claim.kind].format(margin), "p": math.nan, "why": ""}
     if n < FEWEST_UNITS:
-        return row | {"why": few(n, unit)}
+        return row | {"why": few(claim.unit)}
     if equal(values):
-        return row | {"why": f"all {n} numbers are equal, so there is no test"}
+        return row | {"why": EQUAL}
     row["low"], row["high"] = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL)
     return row | {"p": float(P[claim.kind](values, margin))}
 
@@ -122,9 +122,9 @@ def equal(values: np.ndarray) -> bool:
     return np.allclose(values, values[0], rtol=1e-9, atol=1e-9)
 
 
-def few(n: int, unit: str) -> str:
-    """Return why ``n`` units decide nothing."""
-    return f"{n} {unit}{'s' * (n != 1)}, at least {FEWEST_UNITS} are needed"
+def few(unit: str) -> str:
+    """Return why too few units decide nothing."""
+    return f"fewer than {FEWEST_UNITS} {unit}s"
 
 
 def _p_above(values: np.ndarray, margin: float) -> float:

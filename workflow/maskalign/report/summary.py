@@ -65,7 +65,15 @@ def shares(study: Study, table: pd.DataFrame) -> Cells:
         study: the study.
         table: shares.csv.
     """
-    head = ["Data set", "Model", "S (%)", "LTH - naive (points)", "Share closed (%)", "n", "None"]
+    head = [
+        "Data set",
+        "Model",
+        "S (%)",
+        "LTH - naive (points)",
+        "Share closed (%)",
+        "n",
+        "Why none",
+    ]
     rows = []
     for row in table[table["rewind_epoch"].isna()].fillna({"why": ""}).to_dict("records"):
         whole = math.isnan(row["width"])

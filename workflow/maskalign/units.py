@@ -38,11 +38,9 @@ class Results:
         tasks = dict.fromkeys((e["dataset"], e["model"]) for e in _experiments(study))
         shows = [dict(zip(TASK, task, strict=True)) for task in tasks]
         found = pd.concat([_accuracies(study, s, runs) for s in shows])
-        table = found.pivot_table(
-            index=[*UNIT, *CELL], columns="method", values=["value", "planned"], dropna=False
-        )
+        table = found.pivot(index=[*UNIT, *CELL], columns="method", values=["value", "planned"])
         table = table.reindex(columns=itertools.product(["value", "planned"], METHODS))
-        self.accuracy, self.planned = table["value"], table["planned"].eq(True)
+        self.accuracy, self.planned = table["value"].astype(float), table["planned"].eq(True)
         self._lines = pd.MultiIndex.from_tuples(_planned_lines(study), names=[*UNIT, "width"])
         self._barriers = pd.concat([_barriers(study, s, runs) for s in shows])
         self.rises = _series([_rise(study, path, curves) for path in study.paths("imp_barrier")])

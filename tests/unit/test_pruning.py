@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskalign.pruning import apply, full_mask, prune, sparsity_of
+from maskalign.pruning import apply, check_mask, full_mask, prune, sparsity_of
 
 
 def weights(seed: int, sizes=((7, 3), (11,), (2, 3, 3, 3))):
@@ -62,3 +62,69 @@ def test_magnitudes_that_differ_in_the_last_digits_are_told_apart():
     mask = prune(w, full_mask(w, list(w)), 0.5)
     assert not mask["one.weight"].any()
     assert mask["two.weight"].all()
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "hint"),
+    [
+        *((90, ", so 90 % is 0.9"), (1.5, ", so 1.5 % is 0.015"), (100, ", so 100 % is 1")),
+        *((1, ""), (-0.5, ""), (250, ""), (float("nan"), "")),
+    ],
+)
+def test_a_sparsity_is_a_share_below_one(sparsity, hint):
+    w = weights(0)
+    with pytest.raises(ValueError) as error:
+        prune(w, full_mask(w, list(w)), sparsity)
+    line = f"sparsity {sparsity:g} is not allowed: 0 <= sparsity < 1{hint}"
+    assert str(error.value) == line
+
+
+def test_a_sparsity_of_zero_keeps_all():
+    w = weights(0)
+    assert all(m.all() for m in prune(w, full_mask(w, list(w)), 0).values())
+
+
+def test_a_full_mask_of_no_weight_is_refused():
+    with pytest.raises(ValueError) as error:
+        full_mask(weights(0), ["layer0.weight", "module.layer1.weight"])
+    line = "there is no weight 'module.layer1.weight'; nearest: 'layer1.weight'"
+    assert str(error.value) == line
+
+
+TYPE = "mask entry 'layer0.weight' is torch.float32, must be torch.bool"
+NAME = "mask entry 'layer0.weight_mask' is no parameter of the network; nearest: 'layer0.weight'"
+SHAPE = "mask entry 'layer0.weight' has shape [7, 1], the network's is [7, 3]"
+VALUES = "mask entry 'layer0.weight' has other values than 0 and 1"
+SHARES = {"layer0.weight": torch.linspace(0, 1, 21).view(7, 3)}
+
+
+@pytest.mark.parametrize(
+    ("mask", "line"),
+    [
+        ({"layer0.weight_mask": torch.ones(7, 3, dtype=torch.bool)}, NAME),
+        ({"layer0.weight": torch.ones(7, 1, dtype=torch.bool)}, SHAPE),
+        (SHARES, VALUES),
+        ({"layer0.weight": torch.full((7, 3), float("nan"))}, VALUES),
+    ],
+)
+@pytest.mark.parametrize("use", [apply, check_mask, lambda mask, w: prune(w, mask, 0.5)])
+def test_what_is_no_mask_of_the_weights_is_refused(mask, line, use):
+    with pytest.raises(ValueError) as error:
+        use(mask, weights(0))
+    assert str(error.value) == line
+
+
+def test_a_mask_to_be_pruned_is_bool_and_one_to_be_applied_is_zeros_and_ones():
+    w = weights(0)
+    ones = {"layer0.weight": (w["layer0.weight"] > 0).float()}
+    with pytest.raises(ValueError) as error:
+        prune(w, ones, 0.5)
+    assert str(error.value) == TYPE
+    assert torch.equal(apply(ones, w)["layer0.weight"], w["layer0.weight"].clamp_min(0))
+    kept = float(ones["layer0.weight"].mean())
+    assert sparsity_of(ones) == pytest.approx(1 - kept)
+
+
+def test_weights_have_no_sparsity():
+    with pytest.raises(ValueError, match=r"^mask entry 'layer0.weight' has other values than 0"):
+        sparsity_of(weights(0))

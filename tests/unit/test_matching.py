@@ -21,6 +21,7 @@ from maskalign.symmetry import identity, permute, shuffled
 from nets import MLP, PreActivation, randomise
 from scipy.optimize import linear_sum_assignment
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 IMAGE = torch.zeros(2, 3, 16, 16, dtype=torch.double)
 NETS = {
@@ -270,6 +271,117 @@ def test_matching_on_nothing_is_refused():
     model = models.VGG11(3, plan=(6, "M"), image_size=16).double()
     with pytest.raises(ValueError, match="nothing to match on"):
         correlate(derive(model, IMAGE), model, model, [])
+
+
+def thin(**options) -> torch.nn.Module:
+    return models.ResNet20(10, **{"blocks": (1, 1, 1), "channels": 4} | options).double()
+
+
+@pytest.fixture(scope="module")
+def thin_symmetry():
+    return derive(thin(), IMAGE)
+
+
+WIDE = "conv1.weight has shape [8, 3, 3, 3], not [4, 3, 3, 3]"
+DEEP = "it also has 'stages.0.1.conv1.weight', so depth or architecture differ"
+SHALLOW = "it has no 'stages.2.0.conv1.weight', so depth or architecture differ"
+OTHER = "it has no 'conv1.weight', so depth or architecture differ"
+WRONG = {
+    "wide": (lambda: thin(channels=8), WIDE),
+    "deep": (lambda: thin(blocks=(2, 1, 1)), DEEP),
+    "shallow": (lambda: thin(blocks=(1, 1)), SHALLOW),
+    "other": (lambda: models.VGG11(10, plan=(4, "M")).double(), OTHER),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("net", ["A", "B"])
+def test_a_network_of_another_width_depth_or_architecture_is_refused(thin_symmetry, kind, net):
+    make, line = WRONG[kind]
+    pair = [make(), thin()] if net == "A" else [thin(), make()]
+    states = [n.state_dict() for n in pair]
+    calls = (
+        lambda: correlate(thin_symmetry, *pair, batches(count=1, size=2)),
+        lambda: match_weights(thin_symmetry, *states, torch.Generator()),
+        lambda: weight_similarity(thin_symmetry, identity(thin_symmetry), *states),
+    )
+    for call in calls:
+        with pytest.raises(ValueError) as error:
+            call()
+        start = f"{net} differs from the network the symmetry was derived from: "
+        assert str(error.value) == start + line
+    assert all(n.training for n in pair)
+
+
+def test_weights_may_come_without_running_statistics(thin_symmetry):
+    a, b = thin(), thin()
+    generators = [torch.Generator().manual_seed(0) for _ in "ab"]
+    whole = match_weights(thin_symmetry, a.state_dict(), b.state_dict(), generators[0])
+    states = (dict(net.named_parameters()) for net in (a, b))
+    found = match_weights(thin_symmetry, *states, generators[1])
+    assert all(torch.equal(p, whole[k]) for k, p in found.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"layer": torch.arange(2)}, "group layer needs a permutation of 3 channels, as integers"),
+        ({"layer": torch.zeros(3, dtype=torch.long)}, "group layer needs a permutation of 3"),
+        (
+            {"layer": torch.arange(3.0)},
+            "group layer needs a permutation of 3 channels, as integers",
+        ),
+        ({"layers": torch.arange(3)}, "permutation 'layers' is of no group; nearest: 'layer'"),
+    ],
+)
+def test_permutations_of_other_channels_are_refused(change, line):
+    correlations, right = {"layer": [torch.eye(3)]}, {"layer": torch.arange(3)}
+    wrong = right | change
+    calls = (
+        lambda: matched_correlation(correlations, wrong),
+        lambda: agreement(correlations, wrong, right),
+        lambda: agreement(correlations, right, wrong),
+    )
+    for call in calls:
+        with pytest.raises(ValueError) as error:
+            call()
+        assert str(error.value).startswith(line)
+
+
+def test_permutations_of_small_integers_are_indices_and_no_masks():
+    small = {"layer": torch.tensor([1, 0, 2], dtype=torch.uint8)}
+    assert matched_correlation({"layer": [torch.eye(3)]}, small) == {"layer": pytest.approx(1 / 3)}
+
+
+def test_a_score_of_unlike_numbers_of_channels_is_not_solved():
+    with pytest.raises(ValueError, match=r"^a score of shape \[3, 4\] is not square"):
+        solve(torch.rand(3, 4))
+
+
+def test_networks_on_two_devices_are_refused(thin_symmetry):
+    with pytest.raises(ValueError) as error:
+        correlate(thin_symmetry, thin(), thin().to("meta"), batches(count=1))
+    assert str(error.value) == "A is on cpu and B on meta: move both to one device"
+
+
+def test_images_with_labels_are_matched_on_as_images_alone(thin_symmetry):
+    nets = [randomise(thin(), seed) for seed in (1, 2)]
+    images = batches(count=2, size=8)
+    alone = correlate(thin_symmetry, *nets, images)
+    labels = torch.zeros(16, dtype=torch.long)
+    for given in (
+        [(x, labels[:8]) for x in images],
+        DataLoader(TensorDataset(torch.cat(images), labels), batch_size=8),
+    ):
+        found = correlate(thin_symmetry, *nets, given)
+        assert all(torch.equal(m, alone[k][0]) for k, (m,) in found.items())
+
+
+def test_a_failed_match_leaves_both_networks_in_their_mode(thin_symmetry):
+    a, b = thin().train(), thin().train()
+    with pytest.raises(ValueError, match=r"^a batch is a str"):
+        correlate(thin_symmetry, a, b, ["no batch"])
+    assert all(m.training for net in (a, b) for m in net.modules())
 
 
 def test_a_network_without_hidden_channels_is_refused():

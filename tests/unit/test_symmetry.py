@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskalign import models, pruning
 from maskalign.graph import UnsupportedModelError, derive
-from maskalign.symmetry import invert, permute, shuffled
+from maskalign.symmetry import identity, invert, permute, shuffled
 from nets import MLP, PreActivation, Refused, randomise
 from torch import nn
 
@@ -150,13 +150,84 @@ def test_what_is_not_supported_is_refused_by_one_line(how, line):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("wrong", [torch.arange(5), torch.zeros(6, dtype=torch.long), None])
-def test_what_is_not_a_permutation_is_refused(wrong):
+@pytest.fixture(scope="module")
+def thin():
     model = models.VGG11(3, plan=(6, "M"), image_size=16).double()
-    symmetry = derive(model, IMAGE)
+    return derive(model, IMAGE), model.state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(torch.arange(5), torch.zeros(6, dtype=torch.long), torch.arange(6.0), None),
+        *(list(range(6)), torch.arange(6)[None]),
+    ],
+)
+def test_what_is_not_a_permutation_is_refused(thin, wrong):
+    symmetry, weights = thin
     perms = {symmetry.groups[0].name: wrong} if wrong is not None else {}
-    with pytest.raises(ValueError, match=r"group features\.0 needs a permutation of 6 channels"):
-        permute(symmetry, perms, model.state_dict())
+    with pytest.raises(ValueError, match=r"^group features\.0 needs a permutation of 6 channels, "):
+        permute(symmetry, perms, weights)
+
+
+def test_a_permutation_of_no_group_is_refused(thin):
+    symmetry, weights = thin
+    with pytest.raises(ValueError) as error:
+        permute(symmetry, identity(symmetry) | {"feature.0": torch.arange(6)}, weights)
+    assert str(error.value) == "permutation 'feature.0' is of no group; nearest: 'features.0'"
+
+
+def test_what_is_no_permutation_has_no_inverse():
+    with pytest.raises(ValueError, match=r"^group a needs a permutation of 3 channels"):
+        invert({"a": torch.tensor([0, 0, 1])})
+
+
+def test_permutations_may_have_any_type_of_integer(thin):
+    """Six channels of 64 entries each: more than eight bits can count."""
+    symmetry, weights = thin
+    perms = shuffled(symmetry, torch.Generator().manual_seed(1))
+    wanted = permute(symmetry, perms, weights)
+    for kind in (torch.uint8, torch.int8, torch.int32):
+        found = permute(symmetry, {k: p.to(kind) for k, p in perms.items()}, weights)
+        assert all(torch.equal(v, wanted[k]) for k, v in found.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "line"),
+    [
+        *(
+            (name, (6, 3, 3, 3), f"entry '{name}' is no parameter of the network; nearest: ")
+            for name in ("features.0.weight_mask", "module.features.0.weight", "features.weight")
+        ),
+        ("features.0.weight", (6, 3, 1, 1), "entry 'features.0.weight' has shape [6, 3, 1, 1], "),
+        ("linear.bias", (1,), "entry 'linear.bias' has shape [1], the network's is [3]"),
+    ],
+)
+def test_a_mask_of_other_names_or_shapes_is_not_taken_for_permuted(thin, name, shape, line):
+    symmetry, _ = thin
+    with pytest.raises(ValueError) as error:
+        permute(symmetry, identity(symmetry), {name: torch.ones(shape, dtype=torch.bool)})
+    assert str(error.value).startswith(line)
+    assert "nearest" not in line or str(error.value).endswith("'features.0.weight'")
+
+
+def test_what_no_group_reorders_stays_as_it_is():
+    model = models.ResNet20(10, blocks=(1, 1, 1), channels=4).double()
+    symmetry = derive(model, IMAGE)
+    weights = model.state_dict()
+    permuted = permute(symmetry, shuffled(symmetry, torch.Generator().manual_seed(1)), weights)
+    for name in ("bn1.num_batches_tracked", "linear.bias"):
+        assert permuted[name] is weights[name]
+    assert symmetry.entries == {k: list(v.shape) for k, v in weights.items()}
+
+
+def test_a_network_of_another_width_is_not_tapped(thin):
+    symmetry, _ = thin
+    wide = models.VGG11(3, plan=(8, "M"), image_size=16).double()
+    with pytest.raises(
+        ValueError, match=r"^model differs .*features\.0\.weight has shape \[8, 3, "
+    ):
+        symmetry.tapped(wide)
 
 
 @settings(max_examples=15, deadline=None)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from maskalign import training
+from maskalign import distributed, training
 from maskalign.checkpoint import load_tensors
 from maskalign.training import Plan, train
 from torch import nn
@@ -344,6 +344,42 @@ def test_training_learns(tmp_path):
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_size 128 is larger than the 96 training images"):
         train(net(), Blobs(), Plan(epochs=1, lr=0.1, seed=(1,)), tmp_path, "id")
+
+
+ONES = torch.ones(4, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("mask", "line"),
+    [
+        (
+            {"module.0.weight": ONES},
+            "mask entry 'module.0.weight' is no parameter of the network; nearest: '0.weight'",
+        ),
+        ({"1.running_mean": torch.ones(4)}, "mask entry '1.running_mean' is no parameter of the "),
+        ({"0.weight": ONES[:, :, :1, :1]}, "mask entry '0.weight' has shape [4, 1, 1, 1], the "),
+        ({"0.weight": ONES / 2}, "mask entry '0.weight' has other values than 0 and 1"),
+    ],
+)
+def test_what_is_no_mask_of_the_network_is_refused(tmp_path, mask, line):
+    with pytest.raises(ValueError) as error:
+        train(net(), Blobs(), PLAN, tmp_path, "id", mask)
+    assert str(error.value).startswith(line)
+
+
+def test_a_mask_of_ones_and_zeros_is_as_good_as_one_of_bool(tmp_path):
+    plan = dataclasses.replace(PLAN, epochs=1)
+    weights, _ = finished(tmp_path, "bool", MASK, plan)
+    again, _ = finished(tmp_path, "float", {k: m.float() for k, m in MASK.items()}, plan)
+    assert same(weights, again)
+
+
+@pytest.mark.parametrize("option", ["compile", "graph"])
+def test_several_processes_neither_compile_nor_record_a_graph(tmp_path, monkeypatch, option):
+    monkeypatch.setattr(distributed, "place", lambda: (0, 2))
+    plan = dataclasses.replace(PLAN, **{option: True})
+    with pytest.raises(ValueError, match=r"^compile and graph are not allowed with 2 processes: "):
+        train(net(), Blobs(), plan, tmp_path, "id")
 
 
 def test_cosine_falls_from_the_rate_to_zero():

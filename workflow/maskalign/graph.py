@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from maskalign.entries import shapes
 from maskalign.symmetry import Group, Place, Symmetry
+from maskalign.wrapped import refuse_wrapped
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -51,6 +53,7 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
     >>> group.size, [(place.parameter, place.axis) for place in group.places]
     (3, [('0.weight', 0), ('0.bias', 0), ('2.weight', 1)])
     """
+    refuse_wrapped(model, error=UnsupportedModelError)
     return _Derivation(model, example).symmetry()
 
 
@@ -295,7 +298,8 @@ class _Derivation:
             for root, names in free.items()
         ]
         hidden = tuple(name for name, a in self.producers.items() if self._root(a.label) in free)
-        return Symmetry(tuple(groups), hidden, self.graph)
+        entries = shapes(self.modules[""].state_dict())
+        return Symmetry(tuple(groups), hidden, self.graph, entries)
 
     def _places(self, root: int) -> tuple[Place, ...]:
         return tuple(

@@ -6,13 +6,22 @@ Reordering hidden channels only reorders activations, so one joint forward pass 
 gathers the correlations of all groups at once; matching layer by layer finds the same.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from maskalign.symmetry import Group, Permutations, Place, Symmetry, identity, paired, permute
+from maskalign.batches import Batches, images_of
+from maskalign.symmetry import (
+    Group,
+    Permutations,
+    Place,
+    Symmetry,
+    checked,
+    identity,
+    paired,
+    permute,
+)
 
 EPSILON = 1e-4  # in cov / (std_A std_B + epsilon), as published
 
@@ -74,10 +83,12 @@ def solve(score: Tensor) -> Tensor:
     """Return the permutation [C] that maximises the sum of ``score[i, perm[i]]``.
 
     ``score[i, j]`` is the likeness of channel i of B and channel j of A, so that A permuted by the
-    result has at place i the channel most like B's channel i.
+    result has at place i the channel most like B's channel i. ValueError if it is not square.
     """
     from scipy.optimize import linear_sum_assignment  # slow to import, and few jobs match
 
+    if score.ndim != 2 or len(score) != score.shape[1]:
+        raise ValueError(f"a score of shape {list(score.shape)} is not square: [C of B, C of A]")
     score = score.nan_to_num(0.0, 0.0, 0.0)  # scipy refuses what a diverged network brings
     # Every permutation loses the same, and 2,048 channels that are hard to tell apart take half
     # the time.
@@ -88,21 +99,23 @@ def solve(score: Tensor) -> Tensor:
 
 @torch.no_grad()
 def correlate(
-    symmetry: Symmetry, a: nn.Module, b: nn.Module, batches: Iterable[Tensor], which: str = "last"
+    symmetry: Symmetry, a: nn.Module, b: nn.Module, batches: Batches, which: str = "last"
 ) -> Correlations:
     """Correlate the activations of A and B, all groups in one pass.
 
     Args:
         symmetry: of the architecture of both.
         a, b: the networks, on one device; evaluated in eval mode and left as they are.
-        batches: inputs [N, ...].
+        batches: inputs [N, ...], or tuples that begin with them, such as (inputs, labels).
         which: measuring points of a group, ``first``, ``last`` or ``all``.
 
     Returns:
         For each group one matrix [C of B, C of A] a measuring point, on the CPU.
 
     Raises:
-        ValueError: if the network has no hidden channels, or there is no batch.
+        ValueError: one line, if the network has no hidden channels, there is no batch, or a batch
+            is none; or if A or B is not of the symmetry's architecture and widths, is wrapped by
+            torch, or lies on another device.
     """
     if not symmetry.groups:
         raise ValueError("nothing to match: the network has no hidden channels")
@@ -112,13 +125,13 @@ def correlate(
     def update(point: tuple[int, int], of_b: Tensor, of_a: Tensor) -> None:
         found.setdefault(point, Correlation()).update(of_b, of_a)
 
-    both = paired(symmetry, a.eval(), b.eval(), update, which)
-    for x in batches:
-        both(x)
-    for module, mode in modes.items():
-        module.training = mode
-    if not found:
-        raise ValueError("nothing to match on: the data set gave no batch")
+    try:
+        both = paired(symmetry, a.eval(), b.eval(), update, which)
+        for x in images_of(batches, "match on"):
+            both(x)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     return {
         group.name: [c.matrix().cpu() for (of, _), c in found.items() if of == g]
         for g, group in enumerate(symmetry.groups)
@@ -131,11 +144,15 @@ def match_activations(correlations: Correlations) -> Permutations:
 
 
 def matched_correlation(correlations: Correlations, permutations: Permutations) -> dict[str, float]:
-    """Return for each group the mean correlation of the channels that are matched."""
+    """Return for each group the mean correlation of the channels that are matched.
+
+    Raises:
+        ValueError: one line, if the permutations are not those of the correlations' groups.
+    """
+    indices = _indices(correlations, permutations)
     return {
         name: float(
-            sum(m[torch.arange(len(m)), permutations[name]].mean() for m in matrices)
-            / len(matrices)
+            sum(m[torch.arange(len(m)), indices[name]].mean() for m in matrices) / len(matrices)
         )
         for name, matrices in correlations.items()
     }
@@ -149,7 +166,11 @@ def agreement(
     A channel that is constant over the images correlates with nothing, so matching by activations
     leaves its place to chance. Only channels of B that are not constant, and to which
     ``activations`` assigns a channel of A that is not constant, are compared.
+
+    Raises:
+        ValueError: one line, if the permutations are not those of the correlations' groups.
     """
+    activations, weights = (_indices(correlations, perms) for perms in (activations, weights))
     counts = {}
     for name, matrices in correlations.items():
         active = sum(m != 0 for m in matrices) > 0  # a constant channel's row or column is 0
@@ -178,9 +199,12 @@ def match_weights(
         a, b: state_dicts; running statistics are not weights and do not count.
         generator: draws the order of the groups.
         sweeps: limit on the number of visits to all groups.
+
+    Raises:
+        ValueError: one line, if A or B is not of the symmetry's architecture and widths.
     """
     perms = identity(symmetry)
-    a, b = _weights(symmetry, a), _weights(symmetry, b)
+    a, b = _weights(symmetry, a, "A"), _weights(symmetry, b, "B")
     of: dict[str, list[tuple[Group, Place]]] = {name: [] for name in a}
     for group in symmetry.groups:
         for place in group.places:
@@ -235,9 +259,13 @@ def weight_similarity(
 
     Only entries that a permutation reorders count; running statistics do not. A diverged network's
     is NaN.
+
+    Raises:
+        ValueError: one line, if A or B is not of the symmetry's architecture and widths, or the
+            permutations are not those of its groups.
     """
-    a = permute(symmetry, permutations, _weights(symmetry, a))
-    b = _weights(symmetry, b)
+    a = permute(symmetry, permutations, _weights(symmetry, a, "A"))
+    b = _weights(symmetry, b, "B")
 
     def product(x: dict[str, Tensor], y: dict[str, Tensor]) -> Tensor:
         return sum((x[name] * y[name]).sum() for name in x)
@@ -245,8 +273,19 @@ def weight_similarity(
     return float(product(a, b) / (product(a, a) * product(b, b)).sqrt())
 
 
-def _weights(symmetry: Symmetry, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _indices(correlations: Correlations, permutations: Permutations) -> Permutations:
+    """Return the permutations of the correlations' groups, on the CPU as the correlations are."""
+    sizes = {name: len(matrices[0]) for name, matrices in correlations.items()}
+    return {name: perm.cpu() for name, perm in checked(permutations, sizes).items()}
+
+
+def _weights(symmetry: Symmetry, state: dict[str, Tensor], net: str) -> dict[str, Tensor]:
     """Return in float64 the entries that the groups reorder, without running statistics."""
     statistics = ("running_mean", "running_var", "num_batches_tracked")
+    symmetry.check_state(state, net, without=statistics)
     names = {place.parameter for group in symmetry.groups for place in group.places}
-    return {k: v.double() for k, v in state.items() if k in names and not k.endswith(statistics)}
+    return {
+        k: v.detach().double()
+        for k, v in state.items()
+        if k in names and not k.endswith(statistics)
+    }

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskalign import dotted
+from maskalign.wrapped import refuse_wrapped
 
 
 class BasicBlock(nn.Module):
@@ -213,7 +214,11 @@ def prunable(
     Args:
         model: any network.
         exclude: file-name patterns over parameter names; what they match is never pruned.
+
+    Raises:
+        ValueError: one line, if torch has wrapped the network, so that its names are others.
     """
+    refuse_wrapped(model)
     kinds = nn.Linear | torch.nn.modules.conv._ConvNd
     weights = [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, kinds)]
     patterns = list(exclude)

@@ -5,14 +5,18 @@ reordered alike. Axes that must be reordered alike are one group with one permut
 outputs are never permuted. ``maskalign.graph`` derives the groups of a network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
 
+from maskalign.entries import Shapes, check_entries, check_same, nearest
+from maskalign.wrapped import refuse_wrapped
+
 Permutations = dict[str, Tensor]
 Visit = Callable[[tuple[int, int], Tensor, Tensor], None]
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 # Which measuring points of a group.
 POINTS = {"first": slice(0, 1), "last": slice(-1, None), "all": slice(None)}
 
@@ -51,11 +55,32 @@ class Symmetry:
     Attributes:
         groups: in the order of the graph.
         hidden_layers: convolution and linear modules whose outputs are permutable.
+        entries: names and shapes of the network's state_dict.
     """
 
     groups: tuple[Group, ...]
     hidden_layers: tuple[str, ...]
     graph: fx.Graph = field(repr=False)
+    entries: Shapes = field(repr=False, hash=False)
+
+    def check_network(self, model: nn.Module, name: str) -> None:
+        """Raise ValueError, one line, unless ``model`` has this architecture and its widths."""
+        refuse_wrapped(model, name)
+        self.check_state(model.state_dict(), name)
+
+    def check_state(self, state: dict[str, Tensor], name: str, without: Sequence[str] = ()) -> None:
+        """Raise ValueError, one line, unless ``state`` has the entries of this architecture.
+
+        Args:
+            state: a state_dict.
+            name: of its network, for the message.
+            without: endings of the names that are not compared.
+        """
+        found, known = (
+            {k: v for k, v in entries.items() if not k.endswith(tuple(without))}
+            for entries in (state, self.entries)
+        )
+        check_same(found, known, name, "the network the symmetry was derived from")
 
     def tapped(self, model: nn.Module, which: str = "last") -> fx.GraphModule:
         """Return ``model`` as a network that returns its activations.
@@ -66,7 +91,11 @@ class Symmetry:
 
         Returns:
             A module: input batch -> for each group a list of [N, C, ...] activations.
+
+        Raises:
+            ValueError: one line, if ``model`` has another architecture or width.
         """
+        self.check_network(model, "model")
         graph, copies = fx.Graph(), {}
         graph.graph_copy(self.graph, copies)
         nodes = {node.name: copy for node, copy in copies.items()}
@@ -103,7 +132,16 @@ def paired(
 
     Returns:
         A module: input batch -> None.
+
+    Raises:
+        ValueError: one line, if A or B has another architecture or width, or lies on another
+            device.
     """
+    for name, net in (("A", a), ("B", b)):
+        symmetry.check_network(net, name)
+    on_a, on_b = (next(net.parameters()).device for net in (a, b))
+    if on_a != on_b:
+        raise ValueError(f"A is on {on_a} and B on {on_b}: move both to one device")
     taps: dict[str, list[tuple[tuple[int, int], int]]] = {}
     for g, group in enumerate(symmetry.groups):
         for t, (name, dim) in enumerate(group.taps[POINTS[which]]):
@@ -137,12 +175,14 @@ def permute(
 
     Args:
         symmetry: the architecture's groups.
-        permutations: for each group's name an index vector [size].
+        permutations: for each group's name an index vector [size] of integers.
         tensors: entries of a state_dict; entries that a group names but that are missing here
-            (a mask has no biases) are skipped, all others are returned as they are.
+            (a mask has no biases) are skipped. Entries that no group reorders (the last bias) are
+            returned as they are.
 
     Raises:
-        ValueError: if a group has no permutation, or what it has is not one.
+        ValueError: one line, if a group has no permutation, or what it has is not one, or there is
+            no such group; or if the network has no entry of this name and shape.
 
     >>> from maskalign import graph
     >>> net, x = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(1, 4)
@@ -152,11 +192,11 @@ def permute(
     >>> torch.allclose(before, net(x))
     True
     """
+    check_entries(tensors, symmetry.entries)
+    indices = checked(permutations, {group.name: group.size for group in symmetry.groups})
     permuted = dict(tensors)
     for group in symmetry.groups:
-        perm = permutations.get(group.name)
-        if perm is None or perm.sort().values.tolist() != list(range(group.size)):
-            raise ValueError(f"group {group.name} needs a permutation of {group.size} channels")
+        perm = indices[group.name]
         for place in group.places:
             if place.parameter in permuted:
                 entry = permuted[place.parameter]
@@ -166,9 +206,28 @@ def permute(
     return permuted
 
 
+def checked(permutations: Permutations, sizes: dict[str, int]) -> Permutations:
+    """Return permutations as int64, in the order of ``sizes``: the channels of every group.
+
+    Raises:
+        ValueError: one line, if a group has no permutation, or what it has is not one, or there is
+            no such group.
+    """
+    for name in permutations:
+        if name not in sizes:
+            raise ValueError(f"permutation {name!r} is of no group{nearest(str(name), sizes)}")
+    for name, size in sizes.items():
+        perm = permutations.get(name)
+        is_index = isinstance(perm, Tensor) and perm.dtype in INTEGERS
+        if not is_index or perm.sort().values.tolist() != list(range(size)):
+            raise ValueError(f"group {name} needs a permutation of {size} channels, as integers")
+    return {name: permutations[name].long() for name in sizes}
+
+
 def invert(permutations: Permutations) -> Permutations:
-    """Return the permutations that undo ``permutations``."""
-    return {name: perm.argsort() for name, perm in permutations.items()}
+    """Return the permutations that undo ``permutations``; ValueError if one is none."""
+    indices = checked(permutations, {name: len(perm) for name, perm in permutations.items()})
+    return {name: perm.argsort() for name, perm in indices.items()}
 
 
 def identity(symmetry: Symmetry) -> Permutations:

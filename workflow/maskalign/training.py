@@ -20,8 +20,9 @@ from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.data import Seed
 from maskalign.evaluation import evaluate
 from maskalign.progress import Progress
-from maskalign.pruning import Mask
+from maskalign.pruning import Mask, check_mask
 from maskalign.step import GraphedStep, Step, multiply
+from maskalign.wrapped import refuse_wrapped
 
 # Between two checkpoints; ten times longer where writing is slow.
 CHECKPOINT_SECONDS = float(os.environ.get("MASKALIGN_CHECKPOINT_SECONDS", "60"))
@@ -108,12 +109,25 @@ def train(
         Entries with ``epoch`` (completed), ``lr``, mean ``train_loss`` and, where evaluated,
         ``test_loss``, ``test_accuracy`` and ``test_top5_accuracy``. The history of a run whose loss
         is not finite ends with that epoch.
+
+    Raises:
+        ValueError: one line, if torch has wrapped the network, the mask is not one of its
+            parameters, a batch is larger than the data, or several processes are to compile or to
+            record a graph.
     """
+    refuse_wrapped(model)
+    share = rank, processes = distributed.place()
+    if processes > 1 and (plan.compile or plan.graph):
+        raise ValueError(
+            f"compile and graph are not allowed with {processes} processes: CUDA graphs fail there "
+            "(PyTorch issue 139207)"
+        )
     weights = list(model.parameters())
     # Zero momentum is what SGD begins with.
     momentum = [torch.zeros_like(w) if plan.momentum else None for w in weights]
     device = next(model.parameters()).device
     parameters = dict(model.named_parameters())
+    check_mask(mask or {}, parameters)
     masked = [parameters[name] for name in mask or {}]
     # In the weights' own memory format, without which the products are taken one by one.
     masks = [torch.empty_like(parameters[name]).copy_(m) for name, m in (mask or {}).items()]
@@ -125,7 +139,6 @@ def train(
         )
     file = state / "resume.safetensors"
     total = torch.zeros((), dtype=torch.float64, device=device)
-    share = rank, _ = distributed.place()
     if rank:  # the first process has number 0
         keep, guard, progress = None, lambda: None, None
     position = _resume(file, identity, model, momentum, total, log)

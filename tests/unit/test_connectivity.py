@@ -6,6 +6,7 @@ import pytest
 import torch
 from maskalign import connectivity as c
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 
 def cnn(norm: bool, seed: int) -> nn.Sequential:
@@ -228,3 +229,97 @@ def test_repair_measures_the_ends_without_dropout():
     for plain, found in zip(*ends, strict=True):
         for name in hidden:
             assert all(torch.equal(x, y) for x, y in zip(plain[name], found[name], strict=True))
+
+
+def with_labels():
+    return [(x, torch.zeros(len(x), dtype=torch.long)) for x in images()]
+
+
+def loader():
+    labels = torch.zeros(64, dtype=torch.long)
+    return DataLoader(TensorDataset(torch.cat(images()), labels), batch_size=16)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_images_with_labels_correct_as_images_alone(norm):
+    model, a, b = cnn(norm, 2), cnn(norm, 0).state_dict(), cnn(norm, 1).state_dict()
+    alphas = [0.0, 0.5, 1.0]
+    found = [
+        c.path(model, a, b, alphas, inputs, loss, ["0", "3"])
+        for inputs in (images, with_labels, loader)
+    ]
+    assert found[0] == found[1] == found[2]
+    values = [c.surface(model, [lambda: a], inputs, loss) for inputs in (images, with_labels)]
+    assert values[0] == values[1]
+
+
+def test_statistics_of_no_image_are_refused_and_the_momentum_comes_back():
+    """Or mean 0 and variance 1 would pass for those of the images."""
+    for wrong, line in (([], "^nothing to estimate batch-norm stat"), ([3], "^a batch is a int")):
+        net = cnn(True, 0)
+        with pytest.raises(ValueError, match=line):
+            c.reset_batch_norm([net], wrong)
+        assert net[1].momentum == 0.1
+        assert not net[1].training
+    states = (cnn(False, seed).state_dict() for seed in (0, 1))
+    with pytest.raises(ValueError, match=r"^nothing to measure the end points on"):
+        c.Repair(cnn(False, 2), ["0", "3"], *states, lambda: [])
+
+
+def broad(norm: bool) -> nn.Sequential:
+    """A network whose first layer has another kernel, so that only its weight differs."""
+    net = cnn(norm, 0)
+    net[0] = nn.Conv2d(1, 6, 1)
+    return net
+
+
+WEIGHT = "0.weight has shape [6, 1, 1, 1], not [6, 1, 3, 3]"
+
+
+def test_networks_of_unlike_shapes_have_no_line():
+    """A weight [6, 1, 1, 1] would be broadcast to [6, 1, 3, 3]."""
+    a, b = cnn(True, 0).state_dict(), broad(True).state_dict()
+    fewer = {k: v for k, v in a.items() if k != "7.bias"}
+    cases = [
+        (b, f"b differs from a: {WEIGHT}"),
+        (fewer, "b differs from a: it has no '7.bias', so depth or architecture differ"),
+        (a | {"8.bias": a["7.bias"]}, "b differs from a: it also has '8.bias', so depth or arch"),
+    ]
+    for other, line in cases:
+        with pytest.raises(ValueError) as error:
+            c.interpolate(a, other, 0.5)
+        assert str(error.value).startswith(line)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_end_points_that_are_not_of_the_model_are_refused_by_name(norm):
+    model, right, wrong = cnn(norm, 2), cnn(norm, 0).state_dict(), broad(norm).state_dict()
+    for a, b, name in ((wrong, right, "a"), (right, wrong, "b")):
+        for call in (
+            lambda a=a, b=b: c.path(model, a, b, [0.0, 1.0], images, loss, ["0", "3"]),
+            lambda a=a, b=b: c.Repair(model, ["0", "3"], a, b, images),
+        ):
+            with pytest.raises(ValueError) as error:
+                call()
+            assert str(error.value) == f"{name} differs from the model: {WEIGHT}"
+
+
+def test_three_networks_that_span_no_plane_are_refused():
+    a, b = cnn(True, 0).state_dict(), cnn(True, 1).state_dict()
+    for first, second, name in (
+        (broad(True), cnn(True, 1), "first"),
+        (cnn(True, 1), broad(True), "second"),
+    ):
+        with pytest.raises(ValueError) as error:
+            c.plane(a, first.state_dict(), second.state_dict(), 3)
+        assert str(error.value) == f"{name} differs from origin: {WEIGHT}"
+    middle = c.interpolate(a, b, 0.5)
+    for first, second in ((a, b), (b, a), (b, b), (b, middle)):
+        with pytest.raises(ValueError, match=r"^origin, first and second lie on one line"):
+            c.plane(a, first, second, 3)
+
+
+@pytest.mark.parametrize("alphas", [[0.25, 0.5, 0.75], [0, 50, 100], [1, 0.5, 0]])
+def test_a_barrier_needs_both_ends(alphas):
+    with pytest.raises(ValueError, match=r"^a line goes from alpha 0 to 1, not from "):
+        c.barrier(alphas, [1.0, 5.0, 3.0])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from maskalign.evaluation import evaluate, evaluate_each, predict
 from torch import nn
 
@@ -66,3 +67,10 @@ def test_predictions_are_the_logits_of_every_network_in_the_order_of_the_images(
 def test_nothing_to_evaluate_is_refused():
     with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate(net(0), [])
+
+
+@pytest.mark.parametrize("wrong", [lambda y: F.one_hot(y, 3).float(), lambda y: y[:, None]])
+def test_labels_are_one_class_number_per_image(batches, wrong):
+    """One-hot labels of few classes would count every image as right."""
+    with pytest.raises(ValueError, match=r"^labels of 9 images have shape \[9, [13]\]: not \[9\]"):
+        evaluate(nn.Linear(4, 3), [(x, wrong(y % 3)) for x, y in batches])

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from maskalign.batches import Batches, images_of
+from maskalign.entries import check_same, shapes
+
 State = dict[str, torch.Tensor]
-Inputs = Callable[[], Iterable[torch.Tensor]]
+Inputs = Callable[[], Batches]
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # Networks that share a pass over the images: as many as this, and no more than fit in this memory.
@@ -21,9 +24,13 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def interpolate(a: State, b: State, alpha: float) -> State:
     """Return (1 - alpha) a + alpha b, entry by entry; integer buffers are b's.
 
+    Raises:
+        ValueError: one line, if b has other entries than a, or entries of other shapes.
+
     >>> interpolate({"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([1.0, 0.0])}, 0.25)
     {'w': tensor([0.2500, 3.0000])}
     """
+    check_same(b, shapes(a), "b", "a")
     return {
         k: torch.lerp(a[k], b[k], alpha) if a[k].is_floating_point() else b[k].clone() for k in a
     }
@@ -34,9 +41,14 @@ def barrier(alphas: list[float], values: list[float]) -> float:
 
     NaN anywhere on the line is a barrier of NaN.
 
+    Raises:
+        ValueError: one line, if ``alphas`` do not go from 0 to 1: the ends are unknown.
+
     >>> barrier([0, 0.5, 1], [0.1, 0.9, 0.3])
     0.7
     """
+    if (alphas[0], alphas[-1]) != (0, 1):
+        raise ValueError(f"a line goes from alpha 0 to 1, not from {alphas[0]} to {alphas[-1]}")
     rises = [
         v - ((1 - t) * values[0] + t * values[-1]) for t, v in zip(alphas, values, strict=True)
     ]
@@ -49,8 +61,16 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def reset_batch_norm(models: Sequence[nn.Module], inputs: Iterable[torch.Tensor]) -> None:
-    """Re-estimate all running statistics in place, as cumulative averages over ``inputs``."""
+def reset_batch_norm(models: Sequence[nn.Module], inputs: Batches) -> None:
+    """Re-estimate all running statistics in place, as cumulative averages over ``inputs``.
+
+    Args:
+        models: networks, left in eval mode.
+        inputs: images [N, ...], or tuples that begin with them, such as (images, labels).
+
+    Raises:
+        ValueError: one line, if there is no batch, or a batch is none.
+    """
     norms = [m for model in models for m in model.modules() if isinstance(m, NORMS)]
     momenta = [m.momentum for m in norms]
     for model in models:
@@ -59,12 +79,14 @@ def reset_batch_norm(models: Sequence[nn.Module], inputs: Iterable[torch.Tensor]
         m.reset_running_stats()
         m.momentum = None
         m.train()
-    for x in inputs:
-        for model in models:
-            model(x)
-    for m, momentum in zip(norms, momenta, strict=True):
-        m.momentum = momentum
-        m.eval()
+    try:
+        for x in images_of(inputs, "estimate batch-norm statistics on"):
+            for model in models:
+                model(x)
+    finally:
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.momentum = momentum
+            m.eval()
 
 
 class Repair:
@@ -82,8 +104,12 @@ class Repair:
             model: a network of the architecture; its weights are not changed.
             hidden: names of the convolution and linear modules whose outputs are corrected.
             a, b: weights of the end points.
-            inputs: called for each pass over the images; yields input batches.
+            inputs: called for each pass over the images; see ``reset_batch_norm``.
+
+        Raises:
+            ValueError: one line, if a or b has other entries than the model.
         """
+        _check(model, a=a, b=b)
         self.hidden, self.inputs = list(hidden), inputs
         self.ends = [self._measure(end) for end in networks(model, [a, b])]
 
@@ -104,7 +130,7 @@ class Repair:
 
         for name in self.hidden:
             model.get_submodule(name).register_forward_hook(collect(name))
-        for x in self.inputs():
+        for x in images_of(self.inputs(), "measure the end points on"):
             model(x)
         return {
             name: (first / n, (second / n - (first / n).square()).clamp_min(0).sqrt())
@@ -144,13 +170,18 @@ def path(
         model: a network of the architecture, on the device; it is not changed.
         a, b: weights and buffers of the end points.
         alphas: points on the line, from 0 (a) to 1 (b).
-        inputs: called for each pass over the training images used for the correction.
+        inputs: called for each pass over the training images used for the correction; see
+            ``reset_batch_norm``.
         evaluate: returns for each of some networks its rows (a dict for each split).
         hidden: layers that REPAIR corrects.
 
     Returns:
         The rows of ``evaluate``, each with ``alpha`` and ``correction``.
+
+    Raises:
+        ValueError: one line, if a or b has other entries than the model.
     """
+    _check(model, a=a, b=b)
     repair = None if has_batch_norm(model) else Repair(model, hidden, a, b, inputs)
     rows = []
     for part in _parts(model, list(alphas)):
@@ -179,7 +210,8 @@ def surface(
     Args:
         model: a network of the architecture, on the device; it is not changed.
         states: called for the weights and buffers of one network.
-        inputs: called for each pass over the training images for the statistics.
+        inputs: called for each pass over the training images for the statistics; see
+            ``reset_batch_norm``.
         evaluate: returns one value for each of some networks.
 
     Returns:
@@ -203,6 +235,11 @@ def networks(model: nn.Module, states: Iterable[State]) -> list[nn.Module]:
     return nets
 
 
+def _check(model: nn.Module, **states: State) -> None:
+    for name, state in states.items():
+        check_same(state, shapes(model.state_dict()), name, "the model")
+
+
 def _parts(model: nn.Module, points: Sequence) -> Iterator[Sequence]:
     """Yield ``points`` in parts of which all networks may be held at once."""
     size = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -224,18 +261,25 @@ def plane(
     Returns:
         The grid's x and y coordinates [points] in units of weight distance, the coordinates of
         ``origin``, ``first`` and ``second``, and a function (x, y) -> weights at that place.
+
+    Raises:
+        ValueError: one line, if the three have not the same entries, or lie on one line.
     """
+    for name, state in (("first", first), ("second", second)):
+        check_same(state, shapes(origin), name, "origin")
     names = [k for k in origin if not k.endswith(STATISTICS)]
 
     def difference(to: State) -> torch.Tensor:
         return torch.cat([(to[k] - origin[k]).double().flatten() for k in names])
 
     u, v = difference(first), difference(second)
-    along = u.norm()
+    along, length = u.norm(), v.norm()
     u = u / along
     part = v @ u
     v = v - part * u
     up = v.norm()
+    if along == 0 or up <= 1e-6 * length:
+        raise ValueError("origin, first and second lie on one line, so they span no plane")
     v = v / up
     marks = {
         "origin": (0.0, 0.0),

@@ -14,7 +14,7 @@ def evaluate(model: torch.nn.Module, batches: Batches) -> dict[str, float]:
     The network is evaluated, and left, in eval mode. Sums stay on the device until the end.
 
     Raises:
-        ValueError: if there is no batch.
+        ValueError: one line, if there is no batch, or labels are not one class number per image.
     """
     return evaluate_each([model], batches)[0]
 
@@ -27,6 +27,10 @@ def evaluate_each(models: Sequence[torch.nn.Module], batches: Batches) -> list[d
     for model in models:
         model.eval()
     for x, y in batches:
+        if y.shape != x.shape[:1]:
+            raise ValueError(
+                f"labels of {len(x)} images have shape {list(y.shape)}: not [{len(x)}]"
+            )
         count += len(y)
         for totals, model in zip(sums, models, strict=True):
             logits = model(x).float()

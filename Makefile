@@ -40,11 +40,12 @@ test-browser: $(READY)
 test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm
 
-# Kills at every moment, full disks, no memory, no permission: some two minutes.
+# Kills at every moment and of one process of several, full disks, no memory, no permission: some two minutes.
 test-faults: $(READY)
 	$(BIN)/pytest tests/faults
 
-# Check a GPU against the CPU (skipped where there is none), and test its benchmark at toy size on the CPU.
+# Check a GPU against the CPU (skipped where there is none), and test its benchmark at toy size and compiled
+# training on the CPU.
 test-gpu: $(READY)
 	$(BIN)/pytest tests/gpu
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -163,29 +162,6 @@ def start(folder: Path, job: dict, fault: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.mark.waits
-def test_a_killed_job_leaves_no_process_and_goes_on_to_the_same_bits(tmp_path, data):
-    """Three processes: with two, no order of summing the gradients can be told from another."""
-    job = arguments(tmp_path, data, FAULTY, 3)
-    process = start(tmp_path, job, "slow")
-    deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("state/*/resume.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert len(children) == 3
-    psutil.wait_procs(children, timeout=10)
-    assert not alive(children)
-    (file,) = tmp_path.glob("state/*/resume.safetensors")
-    assert 0 < int(load_tensors(file)[1]["epoch"]) * 5 + int(load_tensors(file)[1]["step"]) < 10
-    again = dense(tmp_path, data, FAULTY, 3)
-    straight = dense(tmp_path / "straight", data, FAULTY, 3)
-    same(again[0], straight[0])
-    same(again[2], straight[2])
-    assert again[1] == straight[1]
 
 
 @pytest.mark.waits

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from maskalign import distributed, training
 from maskalign.checkpoint import load_tensors
 from maskalign.training import Plan, train
 from torch import nn
-from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -207,28 +205,6 @@ def test_kept_checkpoint_of_epoch_k_is_the_state_of_a_run_stopped_there(tmp_path
     with pytest.raises(InterruptedError):
         train(stopped, Blobs(2 * 6), PLAN, tmp_path / "b", "id")
     assert same(kept[2], stopped.state_dict())
-
-
-@pytest.mark.waits
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++, not found here")
-@pytest.mark.parametrize("graph", [False, True])
-def test_compiled_runs_equal_plain_ones_but_for_rounding(tmp_path, monkeypatch, graph):
-    torch.compiler.reset()  # or what an earlier test compiled is used again
-    counters.clear()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    plain, history = finished(tmp_path, mask=MASK)
-    plan = dataclasses.replace(PLAN, compile=True, graph=graph)
-    weights, compiled = finished(tmp_path, "compiled", MASK, plan)
-    assert counters["stats"]["unique_graphs"] == 1
-    for k in plain:
-        assert torch.allclose(weights[k].double(), plain[k].double(), rtol=0, atol=1e-5), k
-    assert compiled[-1]["train_loss"] == pytest.approx(history[-1]["train_loss"], abs=1e-5)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    with pytest.raises(InterruptedError):
-        train(net(), Blobs(7), plan, tmp_path / "resumed", "id", MASK)
-    model = net()
-    assert train(model, Blobs(), plan, tmp_path / "resumed", "id", MASK) == compiled
-    assert same(weights, model.state_dict())
 
 
 class Reads(TorchDispatchMode):

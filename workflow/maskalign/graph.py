@@ -4,13 +4,17 @@ Channels are followed through the graph: every axis that carries them gets a lab
 norms, pooling and activations join labels (union-find). What is joined must be permuted alike.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
 from maskalign.entries import shapes
+from maskalign.invariance import changed_by
+from maskalign.measuring import read_values
 from maskalign.symmetry import Group, Place, Symmetry
 from maskalign.wrapped import refuse_wrapped
 
@@ -42,11 +46,13 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
     """Derive the symmetry of ``model``.
 
     Args:
-        model: a network; it is traced once and run once on ``example`` in eval mode.
+        model: a network. It is traced and run on ``example`` in eval mode, then run on a random
+            input with random weights, as they are and permuted. It is not changed.
         example: an input batch, [N, ...], on the model's device.
 
     Raises:
-        UnsupportedModelError: one line that names the module or operation that is not understood.
+        UnsupportedModelError: one line that names the module or operation that is not understood,
+            or the first module whose output channels cannot be permuted.
 
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> (group,) = derive(net, torch.zeros(1, 4)).groups
@@ -54,7 +60,26 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
     (3, [('0.weight', 0), ('0.bias', 0), ('2.weight', 1)])
     """
     refuse_wrapped(model, error=UnsupportedModelError)
-    return _Derivation(model, example).symmetry()
+    with _in_eval_mode(model):
+        symmetry = _Derivation(model, example).symmetry()
+        group = changed_by(symmetry, model, example)
+    if group:
+        raise UnsupportedModelError(
+            f"permuting the channels of module {group} changes what {type(model).__name__} "
+            "computes: something in it does not do what its name says, such as a forward hook"
+        )
+    return symmetry
+
+
+@contextlib.contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,12 @@ class _Axis:
     label: int
     dim: int
     repeat: int = 1
+
+
+def _drops(node: fx.Node) -> bool:
+    """Return whether a functional dropout that was traced in eval mode is active."""
+    given = dict(zip(("input", "p", "training"), node.args, strict=False)) | node.kwargs
+    return given.get("training", True) and given.get("p", 0.5) > 0
 
 
 class _Values(fx.Interpreter):
@@ -86,6 +117,7 @@ class _Derivation:
         self.places: dict[tuple[str, int], _Axis] = {}
         self.producers: dict[str, _Axis] = {}
         self.nodes: list[tuple[fx.Node, _Axis, bool]] = []
+        self.layers: set[fx.Node] = set()
         self._names_of(model)
         try:
             self.graph = fx.Tracer().trace(model)
@@ -98,12 +130,11 @@ class _Derivation:
         self.axes: dict[fx.Node, _Axis | None] = {}
         for node in self.graph.nodes:
             self.axes[node] = self._visit(node)
+        self.read = read_values(self.layers, self.axes, self.values, self._merges_positions)
 
     def _run(self, model: nn.Module, example: Tensor) -> dict[fx.Node, object]:
-        """Return every node's value; leave the modes of ``model`` as they are."""
+        """Return every node's value."""
         interpreter = _Values(fx.GraphModule(model, self.graph))
-        training = {m: m.training for m in model.modules()}
-        model.eval()
         try:
             with torch.no_grad():
                 interpreter.run(example)
@@ -112,9 +143,6 @@ class _Derivation:
                 f"{type(model).__name__} does not take an input {list(example.shape)}: "
                 + str(error).splitlines()[0]
             ) from error
-        finally:
-            for module, mode in training.items():
-                module.training = mode
         return interpreter.values
 
     # -- union-find ------------------------------------------------------------------------------
@@ -186,6 +214,7 @@ class _Derivation:
             for entry in ("weight", "bias"):
                 self._put(node, name, entry, 0, x)
             self.producers.setdefault(name, x)
+            self.layers.add(node)
             return x
         if isinstance(module, CONVS):
             raise self._refusal(node, f"is a convolution of {module.groups} groups")
@@ -220,6 +249,7 @@ class _Derivation:
         self._put(node, node.target, "bias", 0, known or y)
         self.producers.setdefault(node.target, known or y)
         self.nodes.append((node, known or y, False))
+        self.layers.add(node)
         return known or y
 
     def _pointwise(self, node: fx.Node, x: _Axis) -> _Axis:
@@ -230,6 +260,8 @@ class _Derivation:
     def _function(self, node: fx.Node, channels: list[_Axis]) -> _Axis:
         kind, x = self._kind(node), channels[0]
         before, after = self.values[node.all_input_nodes[0]].shape, self.values[node].shape
+        if node.op == "call_function" and kind.startswith("dropout") and _drops(node):
+            raise self._refusal(node, "also drops in eval mode (training=self.training is missing)")
         if kind in POINTWISE and len(channels) == 1:
             return self._pointwise(node, x)
         if kind in BINARY:
@@ -308,12 +340,26 @@ class _Derivation:
             if self._root(channels.label) == root
         )
 
+    def _merges_positions(self, node: fx.Node) -> bool:
+        """Return whether an operation pools positions, or moves them into the channel axis."""
+        (source,) = (n for n in node.all_input_nodes if self.axes[n])
+        flattens = self.axes[node].repeat > self.axes[source].repeat
+        return flattens or self._kind(node) in POOLS | {"mean"}
+
     def _taps(self, root: int) -> tuple[tuple[str, int], ...]:
-        """Return the activation functions of a group; its producers if it has none."""
+        """Return what layers read of a group.
+
+        A group that no layer reads has its activation functions, or else its producers.
+        """
+        read = [
+            (node.name, axis.dim)
+            for node in self.read
+            if (axis := self.axes[node]).repeat == 1 and self._root(axis.label) == root
+        ]
         here = [
             (node.name, axis.dim, activation)
             for node, axis, activation in self.nodes
             if self._root(axis.label) == root and axis.repeat == 1
         ]
         active = [(name, dim) for name, dim, activation in here if activation]
-        return tuple(active or [(name, dim) for name, dim, _ in here])
+        return tuple(read or active or [(name, dim) for name, dim, _ in here])

@@ -1,0 +1,124 @@
+"""Checking a derived symmetry on the network itself: permuted weights must give the same outputs.
+
+The rules of ``maskalign.graph`` trust the names of operations and modules. A forward hook, or a
+module whose forward was replaced, computes something else under the same name.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from maskalign.symmetry import Permutations, Symmetry, identity, permute
+
+Weights = dict[str, Tensor]
+
+
+@torch.no_grad()
+def changed_by(symmetry: Symmetry, model: nn.Module, example: Tensor) -> str | None:
+    """Return the first group whose permutation changes the outputs of ``model``, None if none does.
+
+    A copy of the network runs on one random image, with random weights and in float64. If its
+    outputs are not finite, it takes the network's own weights. If it cannot run in float64, it runs
+    in the network's precision. If neither gives finite outputs, nothing is checked.
+
+    Args:
+        symmetry: derived for ``model``.
+        model: a network in eval mode; it is not changed, nor is torch's random state.
+        example: an input batch [N, ...]; only its shape counts, unless it holds integers.
+    """
+    generator = torch.Generator().manual_seed(0)
+    own = _entries(model)
+    drawn = {k: _drawn(k, v, isinstance(v, nn.Parameter), generator) for k, v in own.items()}
+    x = example[:1]
+    if x.is_floating_point():
+        x = _normal(x, generator)
+    for double in (True, False):
+        for weights in (drawn, own):
+            try:
+                trial = _Trial(model, weights, x, double)
+            except (RuntimeError, TypeError, ValueError):  # float32 inside, or none on the device
+                break
+            if trial.finite:
+                return _first_changed(symmetry, trial, generator)
+    return None
+
+
+class _Trial:
+    """A copy of a network with certain weights, and its outputs for one input."""
+
+    def __init__(self, model: nn.Module, weights: Weights, x: Tensor, double: bool):
+        self.weights, self.x = weights, x
+        self.net = copy.deepcopy(model)
+        if double:
+            self.net.double()
+            self.x = x.double() if x.is_floating_point() else x
+        with _LeastPrecise() as least:
+            self.outputs = self._run(weights)
+        self.tolerance = least.eps**0.5
+        self.finite = all(bool(z.isfinite().all()) for z in self.outputs)
+
+    def _run(self, weights: Weights) -> list[Tensor]:
+        for name, entry in _entries(self.net).items():
+            entry.copy_(weights[name])
+        return [z for z in pytree.tree_leaves(self.net(self.x)) if isinstance(z, Tensor)]
+
+    def changed(self, permutations: Permutations, symmetry: Symmetry) -> bool:
+        """Return whether the permuted network has other outputs, by more than rounding."""
+        outputs = self._run(permute(symmetry, permutations, self.weights))
+        return any(
+            not (b - a).abs().amax() <= self.tolerance * a.abs().amax()
+            for a, b in zip(self.outputs, outputs, strict=True)
+        )
+
+
+class _LeastPrecise(TorchFunctionMode):
+    """Notes the coarsest machine epsilon among the results of all operations."""
+
+    eps = torch.finfo(torch.float64).eps
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.is_floating_point():
+            self.eps = max(self.eps, torch.finfo(result.dtype).eps)
+        return result
+
+
+def _first_changed(symmetry: Symmetry, trial: _Trial, generator: torch.Generator) -> str | None:
+    """Return the first group that changes the outputs; each is tried alone if all together do."""
+    moved = {g.name: _reordering(g.size, generator) for g in symmetry.groups}
+    if not trial.changed(moved, symmetry):
+        return None
+    still = identity(symmetry)
+    return next((n for n in moved if trial.changed(still | {n: moved[n]}, symmetry)), None)
+
+
+def _entries(model: nn.Module) -> Weights:
+    """Return all parameters and buffers, each under its first name."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def _reordering(size: int, generator: torch.Generator) -> Tensor:
+    """Return a random permutation that moves something, if there are two channels or more."""
+    while True:
+        perm = torch.randperm(size, generator=generator)
+        if size == 1 or not torch.equal(perm, torch.arange(size)):
+            return perm
+
+
+def _drawn(name: str, tensor: Tensor, trained: bool, generator: torch.Generator) -> Tensor:
+    """Return a generic value of a parameter or a running statistic; other buffers as they are."""
+    if name.endswith("running_var"):
+        return torch.rand(tensor.shape, generator=generator).to(tensor) + 0.5
+    if not (tensor.is_floating_point() and (trained or name.endswith("running_mean"))):
+        return tensor
+    value = _normal(tensor, generator)
+    if tensor.ndim > 1:
+        return value * (2 / tensor[0].numel()) ** 0.5
+    return 0.2 * value + float(name.endswith("weight"))  # a norm's gains are near 1
+
+
+def _normal(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(tensor.shape, generator=generator).to(tensor)

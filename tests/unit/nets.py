@@ -36,6 +36,53 @@ class PreActivation(nn.Module):
         return self.head(torch.flatten(F.adaptive_avg_pool2d(F.gelu(x), 2), 1))
 
 
+class Gated(nn.Module):
+    """Channels gated or shifted by their own means, in one of several ways, and read again."""
+
+    def __init__(self, how: str, channels: int = 12):
+        super().__init__()
+        self.how = how
+        self.stem, self.norm = nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        self.down, self.up = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+        self.depthwise = nn.Conv2d(channels, channels, 3, 2, 1, groups=channels)
+        self.map, self.conv = nn.Conv2d(channels, 1, 1), nn.Conv2d(channels, 10, 1)
+        self.head = nn.Linear(10, 5)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x))
+        x = x * torch.sigmoid(x) if self.how == "by hand" else F.relu(x)
+        context = self.up(F.relu(self.down(F.adaptive_avg_pool2d(x, 1))))
+        match self.how:
+            case "sigmoid":
+                x = torch.sigmoid(context) * x
+            case "hardsigmoid":
+                x = x * F.hardsigmoid(context)
+            case "context":
+                x = x + context
+            case "map":
+                x = x * torch.sigmoid(self.map(x))
+            case "strided":
+                x = F.relu(self.depthwise(x))
+        return self.head(F.relu(self.conv(x)).mean((2, 3)))
+
+
+class PreNorm(nn.Module):
+    """A linear residual stream of a perceptron, normalised before each branch and at the end."""
+
+    def __init__(self, channels: int = 12):
+        super().__init__()
+        self.stem, self.head = nn.Linear(768, channels), nn.Linear(channels, 5)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.wide = nn.ModuleList(nn.Linear(channels, 20) for _ in range(2))
+        self.back = nn.ModuleList(nn.Linear(20, channels) for _ in range(2))
+
+    def forward(self, x):
+        x = self.stem(x.flatten(1))
+        for norm, wide, back in zip(self.norms, self.wide, self.back, strict=False):
+            x = x + back(F.gelu(wide(norm(x))))
+        return self.head(self.norms[2](x))
+
+
 class MLP(nn.Module):
     """Layer norm, one layer used twice, and a residual connection around it."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def load_tensors(
     if checksum != _checksum(tensors, metadata):
         raise ValueError(f"{path}: is damaged (checksum differs); {REMEDY}")
     return tensors, metadata
+
+
+def load_weights(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Load named tensors into ``model``; RuntimeError if their names or shapes are not its own.
+
+    Files hold no versions of modules, and some modules refuse weights of an unknown version, so the
+    model's own are taken.
+    """
+    state = OrderedDict(tensors)
+    state._metadata = model.state_dict()._metadata
+    model.load_state_dict(state)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

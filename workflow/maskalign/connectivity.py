@@ -10,6 +10,7 @@ from torch import nn
 
 from maskalign.batches import Batches, images_of
 from maskalign.entries import check_same, shapes
+from maskalign.checkpoint import load_weights
 
 State = dict[str, torch.Tensor]
 Inputs = Callable[[], Batches]
@@ -89,6 +90,22 @@ def reset_batch_norm(models: Sequence[nn.Module], inputs: Batches) -> None:
             m.eval()
 
 
+class ChannelsLast(nn.BatchNorm1d):
+    """Batch norm of what a linear layer gives: [N, ..., C], the channels last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise each channel over all other dimensions."""
+        return super().forward(x.flatten(0, -2)).view_as(x)
+
+
+def _norm_behind(layer: nn.Module) -> nn.Module:
+    """Return a batch norm that takes the output of a convolution or a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return ChannelsLast(layer.out_features)
+    positions = layer.weight.ndim - 2
+    return NORMS[positions - 1](layer.out_channels)
+
+
 class Repair:
     """REPAIR (Jordan et al. 2023) for networks without batch norm.
 
@@ -121,7 +138,8 @@ class Repair:
 
         def collect(name):
             def hook(module, args, output):
-                channels = output.transpose(0, 1).flatten(1).double()
+                dim = -1 if isinstance(module, nn.Linear) else 1
+                channels = output.movedim(dim, 0).flatten(1).double()
                 values = (channels.sum(1), channels.square().sum(1), channels.shape[1])
                 known = sums.get(name, (0.0, 0.0, 0))
                 sums[name] = [k + v for k, v in zip(known, values, strict=True)]
@@ -142,13 +160,11 @@ class Repair:
         for model, alpha in zip(models, alphas, strict=True):
             for name in self.hidden:
                 layer = model.get_submodule(name)
-                linear = isinstance(layer, nn.Linear)
-                norm = nn.BatchNorm1d if linear else nn.BatchNorm2d
-                norm = norm(layer.out_features if linear else layer.out_channels)
+                norm = _norm_behind(layer)
                 (mean_a, std_a), (mean_b, std_b) = (end[name] for end in self.ends)
                 norm.bias.data.copy_((1 - alpha) * mean_a + alpha * mean_b)
                 norm.weight.data.copy_((1 - alpha) * std_a + alpha * std_b)
-                model.set_submodule(name, nn.Sequential(layer, norm.to(layer.weight.device)))
+                model.set_submodule(name, nn.Sequential(layer, norm.to(layer.weight)))
         reset_batch_norm(models, self.inputs())
 
 
@@ -231,7 +247,7 @@ def networks(model: nn.Module, states: Iterable[State]) -> list[nn.Module]:
     nets = []
     for state in states:
         nets.append(copy.deepcopy(model))
-        nets[-1].load_state_dict(state)
+        load_weights(nets[-1], state)
     return nets
 
 

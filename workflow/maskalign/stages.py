@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from maskalign import matching, models, pruning, symmetry
-from maskalign.checkpoint import digest, load_tensors
+from maskalign.checkpoint import digest, load_tensors, load_weights
+from maskalign.connectivity import networks
 from maskalign.distributed import data_parallel, leave, place
 from maskalign.evaluation import evaluate
 from maskalign.files import write_text
@@ -67,7 +68,7 @@ def imp(
     else:
         before = pruning.full_mask(weights, models.prunable(net, values["net"]["unprunable"]))
     pruned = pruning.prune(weights, before, values["sparsity"])
-    net.load_state_dict(weights)
+    load_weights(net, weights)
     log = _train(record, net, images, values, state, values["training"]["epochs"], pruned)
     save(record, model, net.state_dict())
     save(record, mask, pruned)
@@ -91,11 +92,9 @@ def match(
     """
     if values["b_epoch"] < values["dense"]["epochs"]:
         b = checkpoint(b_checkpoints, values["b_epoch"])
-    record, images, model_a = begin(data, values, a, b, beside)
-    _, _, model_b = begin(data, values)
-    model_a.load_state_dict(load(a, model_a))
-    model_b.load_state_dict(load(b, model_b))
-    groups, how = symmetry_of(model_a, images), values["matching"]
+    record, images, net = begin(data, values, a, b, beside)
+    model_a, model_b = networks(net, (load(file, net) for file in (a, b)))
+    groups, how = symmetry_of(net, images), values["matching"]
     seed = ("match", values["mask_seed"], values["init_seed"])
     inputs = (x for x, _ in images.train_subset(how["images"], seed, how["augment"]))
     correlations = matching.correlate(groups, model_a, model_b, inputs, how["measure"])
@@ -142,7 +141,7 @@ def sparse(
     """
     start = checkpoint(checkpoints, values["start_epoch"])
     record, images, net = begin(data, values, start, imp_mask, permutation)
-    net.load_state_dict(load(start, net))
+    load_weights(net, load(start, net))
     applied = load(imp_mask, net)
     if permutation:
         applied = symmetry.permute(symmetry_of(net, images), load(permutation, net), applied)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from maskalign import distributed
-from maskalign.checkpoint import load_tensors, save_tensors
+from maskalign.checkpoint import load_tensors, load_weights, save_tensors
 from maskalign.data import Seed
 from maskalign.evaluation import evaluate
 from maskalign.progress import Progress
@@ -255,7 +255,7 @@ def _resume(file: Path, identity: str, model, momentum, total, log) -> Position:
         if metadata.get("identity") != identity:
             log(f"{candidate}: belongs to other values or another version")
             continue
-        model.load_state_dict(_under("model.", tensors))
+        load_weights(model, _under("model.", tensors))
         for i, buffer in _under("momentum.", tensors).items():
             momentum[int(i)].copy_(buffer)
         total.copy_(tensors["total"])

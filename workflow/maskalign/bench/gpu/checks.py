@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from maskalign import distributed, graph, matching, models, pruning, symmetry, training
 from maskalign.bench import work
-from maskalign.checkpoint import load_tensors, save_tensors
+from maskalign.checkpoint import load_tensors, load_weights, save_tensors
 from maskalign.data import ImageData, open_data
 from maskalign.training import Plan, train
 
@@ -202,7 +202,7 @@ def matching_as_on_the_cpu(device: str, folder: Path) -> str:
     groups = graph.derive(model, torch.zeros(2, 3, PIXELS, PIXELS))
     planted = symmetry.shuffled(groups, torch.Generator().manual_seed(2))
     other = network("cpu")
-    other.load_state_dict(symmetry.permute(groups, planted, model.state_dict()))
+    load_weights(other, symmetry.permute(groups, planted, model.state_dict()))
     data = images(folder, device)
     inputs = (x for x, _ in data.train_subset(None, ("check",), augment=False))
     a, b = (m.to(device).eval() for m in (model, other))

@@ -39,6 +39,7 @@ NETS = {
         "unprunable": ["*shortcut*"],
     },
     "vgg": {"architecture": "vgg11", "options": {"plan": [6, "M", 8]}, "unprunable": []},
+    "versioned": {"architecture": "nets:Versioned", "options": {}, "unprunable": []},
     "resnet50": {
         "architecture": "resnet50",
         "options": {"layers": [1, 1, 1, 1], "channels": 4},

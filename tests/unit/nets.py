@@ -97,6 +97,26 @@ class MLP(nn.Module):
         return self.last(torch.relu_(self.narrow(x)))
 
 
+class Versioned(nn.Module):
+    """Loads no weights of an unknown version of itself, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def __init__(self, classes: int, width: float = 1, in_channels: int = 1):
+        super().__init__()
+        channels = round(6 * width)
+        self.stem, self.norm = nn.Conv2d(in_channels, channels, 3), nn.BatchNorm2d(channels)
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.head(F.relu(self.norm(self.stem(x))).mean((2, 3)))
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        if local_metadata.get("version") != 2:
+            raise ValueError("version should be 2")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
 class Refused(nn.Module):
     """One way each to build a network whose symmetry is not derived."""
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from maskalign.checkpoint import load_tensors, save_tensors
+from maskalign.checkpoint import load_tensors, load_weights, save_tensors
 from maskalign.files import atomic, read_json, write_text
+from torchvision.models import mnasnet0_5
 
 TENSORS = {"w": torch.arange(40.0).view(5, 8), "mask": torch.tensor([True, False, True])}
 
@@ -71,3 +72,17 @@ def test_what_was_there_is_kept(tmp_path):
         with atomic(tmp_path / "a.txt", tmp_path / "before.txt") as temporary:
             temporary.write_text(text)
     assert [(tmp_path / f).read_text() for f in ("a.txt", "before.txt")] == ["3", "2"]
+
+
+def test_weights_of_a_file_are_loaded_into_a_module_that_checks_their_version(tmp_path):
+    """The stem of MNASNet's first version was another, so it refuses weights without a version."""
+    nets = [mnasnet0_5(num_classes=3) for _ in range(2)]
+    save_tensors(tmp_path / "a.safetensors", nets[0].state_dict())
+    tensors, _ = load_tensors(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="version"):
+        nets[1].load_state_dict(dict(tensors))
+    load_weights(nets[1], tensors)
+    assert all(torch.equal(v, tensors[k]) for k, v in nets[1].state_dict().items())
+    del tensors["classifier.1.bias"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*classifier\.1\.bias"):
+        load_weights(nets[1], tensors)

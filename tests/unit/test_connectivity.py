@@ -1,10 +1,13 @@
 """Interpolation, barriers, batch-norm reset, REPAIR and the plane."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from maskalign import connectivity as c
+from nets import Versioned
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -187,6 +190,54 @@ def test_path_between_equal_models_has_no_barrier():
     rows = c.path(cnn(True, 1), a, a, [0.0, 0.5, 1.0], images, loss, [])
     plain = [r["loss"] for r in rows if r["correction"] == "none"]
     assert c.barrier([0, 0.5, 1], plain) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv1d(3, 5, 3), (40, 3, 11)),
+        (nn.Conv2d(3, 5, 3), (40, 3, 6, 5)),
+        (nn.Conv2d(3, 3, 3, groups=3), (40, 3, 6, 5)),
+        (nn.Conv3d(3, 5, 2), (40, 3, 4, 5, 3)),
+        (nn.Linear(3, 5), (400, 3)),
+        (nn.Linear(3, 5), (40, 5, 3)),
+        (nn.Linear(3, 5), (40, 4, 2, 3)),
+    ],
+    ids=str,
+)
+def test_every_kind_of_hidden_layer_is_repaired_channel_by_channel(layer, shape):
+    """Mean and deviation of each output channel, against NumPy."""
+    torch.manual_seed(0)
+    nets = [nn.Sequential(copy.deepcopy(layer), nn.Tanh()).double() for _ in range(3)]
+    for net in nets:
+        net[0].weight.data.normal_()
+        net[0].bias.data.normal_(0, 3)
+    images = torch.randn(shape, dtype=torch.double)
+    axis = -1 if isinstance(layer, nn.Linear) else 1
+
+    def statistics(net):
+        found = np.moveaxis(net[0](images).detach().numpy(), axis, 0)
+        found = found.reshape(len(found), -1)
+        return found.mean(1), found.std(1)
+
+    a, b, _ = (statistics(net) for net in nets)
+    states = [net.state_dict() for net in nets]
+    repair = c.Repair(nets[2], ["0"], *states[:2], lambda: [images])
+    alpha = 0.3
+    (merged,) = c.networks(nets[2], [c.interpolate(*states[:2], alpha)])
+    repair.correct([merged], [alpha])
+    mean, std = statistics(merged)
+    assert mean == pytest.approx((1 - alpha) * a[0] + alpha * b[0], rel=1e-6)
+    # The batch norm divides by the unbiased deviation.
+    assert std == pytest.approx((1 - alpha) * a[1] + alpha * b[1], rel=2e-3)
+
+
+def test_networks_take_weights_whose_version_is_checked():
+    model = Versioned(3)
+    state = {k: 2 * v for k, v in model.state_dict().items()}
+    (net,) = c.networks(model, [state])
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    assert all(torch.equal(2 * v, state[k]) for k, v in model.state_dict().items())
 
 
 def test_the_plane_passes_through_its_three_models():

@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from chain import BATCH, KEPT, LAST, LEVELS, SHARED, TRAINING, A, B, outputs, record, tensors
+from chain import BATCH, KEPT, LAST, LEVELS, SHARED, TRAINING, A, B, Chain, outputs, record, tensors
 from maskalign import graph, matching, stages, symmetry, training
+from maskalign import stage as stage_module
 from maskalign.checkpoint import read_metadata, save_tensors
 from maskalign.evaluation import evaluate
 from maskalign.ownership import OwnershipError
@@ -527,6 +528,30 @@ def test_groups_without_active_channels_do_not_count_as_agreement():
         "channels.two": 4,
     }
     assert stages._agreement({"dead": counts["dead"]}) == {}
+
+
+def test_matching_opens_the_data_once(chain, tmp_path, monkeypatch):
+    opened, open_data = [], stage_module.open_data
+
+    def spy(*arguments):
+        opened.append(arguments)
+        return open_data(*arguments)
+
+    arguments = chain.match_arguments()
+    monkeypatch.setattr(stage_module, "open_data", spy)
+    stages.match(**arguments | outputs("match", tmp_path), data=str(chain.data))
+    assert len(opened) == 1
+    found = tensors(tmp_path / "permutation.safetensors")
+    assert difference(found, tensors(chain.match() / "permutation.safetensors")) == 0
+
+
+# -- a network that asks for the version of its weights --------------------------------------------
+
+
+def test_every_stage_loads_a_network_that_checks_the_version_of_its_weights(tmp_path):
+    chain = Chain(tmp_path, "versioned")
+    for made in (chain.landscape, chain.interpolation, chain.imp_barrier, chain.diversity):
+        assert record(made())["status"] == "completed"
 
 
 # -- divergence ------------------------------------------------------------------------------------

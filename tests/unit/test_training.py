@@ -14,6 +14,7 @@ import torch
 from maskalign import distributed, training
 from maskalign.checkpoint import load_tensors
 from maskalign.training import Plan, train
+from nets import Versioned
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -78,6 +79,21 @@ def test_interrupted_runs_end_where_the_uninterrupted_one_ends(
     again = train(model, Blobs(), plan, tmp_path / "resumed", "id", mask)
     assert same(straight, model.state_dict())
     assert again == history
+
+
+def test_a_network_that_checks_the_version_of_its_weights_goes_on(tmp_path, monkeypatch):
+    def versioned():
+        torch.manual_seed(0)
+        return Versioned(3)
+
+    straight, history = finished(tmp_path, model=versioned())
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(InterruptedError):
+        train(versioned(), Blobs(7), PLAN, tmp_path / "resumed", "id")
+    model, said = versioned(), []
+    assert train(model, Blobs(), PLAN, tmp_path / "resumed", "id", log=said.append) == history
+    assert said[0].startswith("going on from epoch 1")
+    assert same(straight, model.state_dict())
 
 
 @pytest.mark.waits

@@ -200,7 +200,7 @@ def test_path_between_equal_models_has_no_barrier():
         (nn.Conv2d(3, 3, 3, groups=3), (40, 3, 6, 5)),
         (nn.Conv3d(3, 5, 2), (40, 3, 4, 5, 3)),
         (nn.Linear(3, 5), (400, 3)),
-        (nn.Linear(3, 5), (40, 5, 3)),
+        (nn.Linear(3, 5), (80, 5, 3)),
         (nn.Linear(3, 5), (40, 4, 2, 3)),
     ],
     ids=str,

@@ -62,6 +62,55 @@ def test_a_module_that_mixes_channels_under_a_known_name_is_refused(layer, group
         derive(model, IMAGE)
 
 
+def test_the_check_does_not_depend_on_the_example():
+    """Of zeros, the convolution makes channels that are constant over the positions."""
+
+    def mix_what_varies(module, args, output):
+        mean = output.mean((2, 3), keepdim=True)
+        return mean + (output - mean).flip(1)
+
+    model = net()
+    model[0].register_forward_hook(mix_what_varies)
+    with pytest.raises(UnsupportedModelError, match="module 0 changes"):
+        derive(model, IMAGE)
+
+
+def test_an_output_that_is_no_number_any_more_has_changed():
+    calls = []
+
+    def spoil(module, args, output):
+        calls.append(output)
+        return output if len(calls) < 3 else output * torch.nan  # derived, drawn, permuted
+
+    model = net()
+    model[0].register_forward_hook(spoil)
+    with pytest.raises(UnsupportedModelError, match="module 0 changes"):
+        derive(model, IMAGE)
+
+
+class Squeezing(nn.Module):
+    """Cannot run on one image: its batch dimension is squeezed, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 6, 1), nn.BatchNorm1d(6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(F.adaptive_avg_pool2d(F.relu(self.conv(x)), 1).squeeze()))
+
+
+def test_a_network_that_takes_no_single_image_is_checked_too():
+    assert len(derive(Squeezing(), IMAGE).groups) == 1
+    model = Squeezing()
+    model.norm.register_forward_hook(lambda module, args, output: output.flip(1))
+    # In float32 alone the check would run as well: it is in float64 that it has to.
+    seen = []
+    model.head.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    with pytest.raises(UnsupportedModelError, match="module conv changes"):
+        derive(model, IMAGE)
+    assert seen[1:] == [torch.float64] * (len(seen) - 1)
+
+
 def test_a_group_of_two_channels_is_really_permuted():
     """Half of all random permutations of two channels move nothing."""
     for seed in range(8):
@@ -104,20 +153,9 @@ def test_a_network_that_is_float32_inside_is_not_refused_but_checked():
         derive(spoiled, IMAGE)
 
 
-def test_rounding_inside_does_not_count_as_another_function():
-    class Ends(nn.Module):
-        """Rounds its logits to 8 bits of mantissa, as a network of mixed precision may."""
-
-        def __init__(self):
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 40, 1), nn.Linear(40, 9)
-
-        def forward(self, x):
-            x = self.head(F.relu(self.conv(x)).mean((2, 3)))
-            return x.float()
-
-    model = Ends().bfloat16()
-    assert len(derive(model, IMAGE.bfloat16()).groups) == 1
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_network_of_lower_precision_is_not_refused(kind):
+    assert len(derive(net(nn.BatchNorm2d(8)).to(kind), IMAGE.to(kind)).groups) == 2
 
 
 def test_networks_that_overflow_are_checked_with_their_own_weights_or_not_at_all(monkeypatch):

@@ -14,6 +14,8 @@ from torch.utils import _pytree as pytree
 from maskalign.symmetry import Permutations, Symmetry, identity, permute
 
 Weights = dict[str, Tensor]
+# One permutation of a few channels may happen to commute with what mixes them.
+DRAWS = 2
 
 
 @torch.no_grad()
@@ -21,8 +23,9 @@ def changed_by(symmetry: Symmetry, model: nn.Module, example: Tensor) -> str | N
     """Return the first group whose permutation changes the outputs of ``model``, None if none does.
 
     A copy of the network runs on one random image, with random weights and in float64. If its
-    outputs are not finite, it takes the network's own weights. If it cannot run in float64, it runs
-    in the network's precision. If neither gives finite outputs, nothing is checked.
+    outputs are not finite, it takes the network's own weights. If it cannot run on one image or in
+    float64, it takes as many images as ``example``, then its own precision. If nothing gives finite
+    outputs, nothing is checked.
 
     Args:
         symmetry: derived for ``model``.
@@ -32,14 +35,12 @@ def changed_by(symmetry: Symmetry, model: nn.Module, example: Tensor) -> str | N
     generator = torch.Generator().manual_seed(0)
     own = _entries(model)
     drawn = {k: _drawn(k, v, isinstance(v, nn.Parameter), generator) for k, v in own.items()}
-    x = example[:1]
-    if x.is_floating_point():
-        x = _normal(x, generator)
-    for double in (True, False):
+    x = _normal(example, generator) if example.is_floating_point() else example
+    for images, double in ((1, True), (len(x), True), (len(x), False)):
         for weights in (drawn, own):
             try:
-                trial = _Trial(model, weights, x, double)
-            except (RuntimeError, TypeError, ValueError):  # float32 inside, or none on the device
+                trial = _Trial(model, weights, x[:images], double)
+            except Exception:  # whatever a network asks of its input; it ran on the example
                 break
             if trial.finite:
                 return _first_changed(symmetry, trial, generator)
@@ -63,7 +64,8 @@ class _Trial:
     def _run(self, weights: Weights) -> list[Tensor]:
         for name, entry in _entries(self.net).items():
             entry.copy_(weights[name])
-        return [z for z in pytree.tree_leaves(self.net(self.x)) if isinstance(z, Tensor)]
+        outputs = pytree.tree_leaves(self.net(self.x))
+        return [z for z in outputs if isinstance(z, Tensor) and z.is_floating_point()]
 
     def changed(self, permutations: Permutations, symmetry: Symmetry) -> bool:
         """Return whether the permuted network has other outputs, by more than rounding."""
@@ -88,11 +90,12 @@ class _LeastPrecise(TorchFunctionMode):
 
 def _first_changed(symmetry: Symmetry, trial: _Trial, generator: torch.Generator) -> str | None:
     """Return the first group that changes the outputs; each is tried alone if all together do."""
-    moved = {g.name: _reordering(g.size, generator) for g in symmetry.groups}
-    if not trial.changed(moved, symmetry):
-        return None
     still = identity(symmetry)
-    return next((n for n in moved if trial.changed(still | {n: moved[n]}, symmetry)), None)
+    for _ in range(DRAWS):
+        moved = {g.name: _reordering(g.size, generator) for g in symmetry.groups}
+        if trial.changed(moved, symmetry):
+            return next((n for n in moved if trial.changed(still | {n: moved[n]}, symmetry)), None)
+    return None
 
 
 def _entries(model: nn.Module) -> Weights:

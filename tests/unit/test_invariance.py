@@ -62,6 +62,14 @@ def test_a_module_that_mixes_channels_under_a_known_name_is_refused(layer, group
         derive(model, IMAGE)
 
 
+def test_a_gain_of_zero_hides_nothing():
+    model = net(nn.BatchNorm2d(8))
+    nn.init.zeros_(model[3].weight)
+    model[2].register_forward_hook(lambda module, args, output: output.flip(1))
+    with pytest.raises(UnsupportedModelError, match="module 2 changes"):
+        derive(model, IMAGE)
+
+
 def test_the_check_does_not_depend_on_the_example():
     """Of zeros, the convolution makes channels that are constant over the positions."""
 

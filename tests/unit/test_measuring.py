@@ -1,6 +1,7 @@
 """Activations are measured where layers read them: never at a gate, and at the residual stream."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ import torch.nn.functional as F
 from maskalign import connectivity, models
 from maskalign.graph import derive
 from maskalign.matching import correlate, match_activations
+from maskalign.measuring import read_values
 from maskalign.symmetry import permute, shuffled
 from nets import MLP, Gated, PreActivation, PreNorm, randomise
-from torch import nn
+from torch import fx, nn
 from torchvision.models import MobileNetV2, mobilenetv3
 
 IMAGE = torch.zeros(2, 3, 16, 16, dtype=torch.double)
@@ -133,6 +135,13 @@ class Pooled(nn.Module):
             case "stream":
                 small = F.max_pool2d(x, 8)
                 return self.head((small + self.same(small)).mean((2, 3)))
+            case "gated":
+                small = F.max_pool2d(x, 8)
+                gate = torch.sigmoid(self.vector(small.mean((2, 3)))).view(-1, 6, 1, 1)
+                return self.flat((small * gate).flatten(1))
+            case "sum":
+                x = F.avg_pool2d(x, 8)
+                return self.flat((x + self.same(x)).flatten(1))
             case "sequence":
                 return self.reads(x.view(x.shape[0], 6, 256)).mean(2)
             case "in place":
@@ -149,12 +158,24 @@ class Pooled(nn.Module):
         ("flattened", ("relu",)),
         ("gated vector", ("relu",)),
         ("stream", ("relu", "add")),  # the branch has been added at fewer positions
+        ("gated", ("relu",)),
+        ("sum", ("relu", "add")),
         ("sequence", ("view",)),
         ("in place", ("relu_1",)),
     ],
 )
 def test_a_pooled_value_is_measured_before_it_is_pooled(how, expected):
     assert points(Pooled(how))["same" if how == "in place" else "conv"] == expected
+
+
+def test_only_what_the_layers_read_counts():
+    graph = fx.symbolic_trace(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))).graph
+    x, first, tanh, last, _ = graph.nodes
+    axes = {node: SimpleNamespace(dim=1) for node in (x, first, tanh, last)}
+    values = {node: torch.zeros(2, 4) for node in axes}
+    for layers, read in (({first, last}, [x, tanh]), ({last}, [tanh]), ([], [])):
+        assert read_values(layers, axes, values, lambda node: False) == read
+    assert read_values([last], axes, values, lambda node: node is tanh) == [first]
 
 
 def test_points_are_in_the_order_of_the_graph():

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 from maskalign.symmetry import Permutations, Symmetry, identity, permute
 
 Weights = dict[str, Tensor]
-# One permutation of a few channels may happen to commute with what mixes them.
-DRAWS = 2
+# One permutation of so few channels may happen to commute with what mixes them: two are tried.
+FEW = 10
 
 
 @torch.no_grad()
@@ -91,7 +91,8 @@ class _LeastPrecise(TorchFunctionMode):
 def _first_changed(symmetry: Symmetry, trial: _Trial, generator: torch.Generator) -> str | None:
     """Return the first group that changes the outputs; each is tried alone if all together do."""
     still = identity(symmetry)
-    for _ in range(DRAWS):
+    few = any(g.size < FEW for g in symmetry.groups)
+    for _ in range(2 if few else 1):
         moved = {g.name: _reordering(g.size, generator) for g in symmetry.groups}
         if trial.changed(moved, symmetry):
             return next((n for n in moved if trial.changed(still | {n: moved[n]}, symmetry)), None)

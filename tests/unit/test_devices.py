@@ -1,5 +1,6 @@
 """Jobs of one machine spread over its GPUs; the lists of GPUs are made up."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
-from maskalign import devices, stage
+from maskalign import analyses, devices, stage, stages
 from maskalign.checkpoint import save_tensors
 
 JOB = """
@@ -137,3 +138,23 @@ def test_a_job_computes_float32_in_float32_and_in_one_order(tmp_path, torchs_def
     }
     stage.begin(tmp_path / "data.safetensors", values)
     assert [getattr(where, name) for where, name, _ in FLAGS] == [wanted for *_, wanted in FLAGS]
+
+
+JOBS = [stages.dense, stages.imp, stages.match, stages.sparse]
+JOBS += [analyses.interpolation, analyses.imp_barrier, analyses.landscape, analyses.diversity]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_job_begins_so(job, monkeypatch):
+    class BegunError(Exception):
+        pass
+
+    def begin(*arguments):
+        raise BegunError
+
+    for module in (stages, analyses):
+        monkeypatch.setattr(module, "begin", begin)
+    values = {"processes": 1, "b_epoch": 1, "start_epoch": 0, "dense": {"epochs": 1}}
+    arguments = dict.fromkeys(inspect.signature(job).parameters, "file") | {"values": values}
+    with pytest.raises(BegunError):
+        job(**arguments)

@@ -157,7 +157,9 @@ def test_a_network_that_is_float32_inside_is_not_refused_but_checked():
     assert len(derive(Single(), IMAGE).groups) == 6
     spoiled = Single()
     spoiled.layers[2].register_forward_hook(lambda module, args, output: output.flip(1))
-    with pytest.raises(UnsupportedModelError, match=r"module layers\.2 changes what Single"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"module layers\.2 changes the outputs of Single"
+    ):
         derive(spoiled, IMAGE)
 
 

@@ -65,8 +65,9 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
         group = changed_by(symmetry, model, example)
     if group:
         raise UnsupportedModelError(
-            f"permuting the channels of module {group} changes what {type(model).__name__} "
-            "computes: something in it does not do what its name says, such as a forward hook"
+            f"permuting the channels of module {group} changes the outputs of "
+            f"{type(model).__name__}: an operation, a hook or a replaced forward mixes them, "
+            "so its symmetry cannot be derived"
         )
     return symmetry
 

@@ -38,6 +38,7 @@ def planted(study, permuted=0.0, noise=0.2, seed=0):
     return runs
 
 
+EXTRA = ("early_matching", "diversity", "matching_comparison", "imp_barrier", "landscape")
 # Levels of the ResNet on MNIST: three of each, at unequal distances.
 SPARSITIES, WIDTHS, LATE, PAIRS = (0.8, 0.9, 0.97), (1, 2, 8), (1, 4), range(4)
 
@@ -336,7 +337,7 @@ def test_pairs_are_compared_in_the_cells_that_all_of_them_have(demo):
     """Two pairs also have a sparsity at which the gap is 20 points larger."""
     grid = copy.deepcopy(demo["experiments"]["cifar10"])
     demo["experiments"]["cifar10"] |= {"pairs": 5, "sparsities": [0.9, 0.95]}
-    for part in ("early_matching", "diversity", "matching_comparison", "imp_barrier", "landscape"):
+    for part in EXTRA:
         grid.pop(part)
     demo["experiments"]["grid"] = grid | {"pairs": 2, "sparsities": [0.9, 0.95, 0.97]}
     study = Study(demo)
@@ -348,6 +349,78 @@ def test_pairs_are_compared_in_the_cells_that_all_of_them_have(demo):
     assert found.loc["permuted_beats_naive", ["n", "verdict"]].tolist() == [5, SUPPORTED]
     assert found.loc["permuted_beats_naive", "mean"] == pytest.approx(2.0, abs=0.2)
     assert abs(found.loc["gap_grows_with_sparsity", "mean"]) < 10  # points per unit
+
+
+@pytest.fixture
+def apart(demo):
+    """Return a study of one network whose first four pairs have other cells than the next four."""
+    own = {k: v for k, v in demo["experiments"]["cifar10"].items() if k not in EXTRA}
+    demo["experiments"] = {
+        "first": own | {"pairs": 4, "widths": [1]},
+        "second": own | {"pairs": 4, "first_pair": 4, "widths": [4]},
+    }
+    demo["artefacts"] = {"tables": {}, "figures": {}}
+    return demo
+
+
+def test_pairs_without_a_common_cell_are_not_compared_and_it_says_so(apart):
+    study = Study(apart)
+    found = of_mnist(study, planted(study, permuted=5.0))
+    names = ["permuted_beats_naive", "lth_beats_permuted", "close_at_initialisation"]
+    assert found.loc[names, "n"].tolist() == [0, 0, 0]
+    assert found.loc[names, "planned"].tolist() == [8, 8, 8]
+    assert set(found.loc[names, "why"]) == {"0 of 8 pairs have all runs"}
+    assert set(found.loc[names, "verdict"]) == {UNDECIDED}
+
+
+def test_pairs_that_are_rewound_to_initialisation_alone_do_not_lessen_the_late_cells(apart):
+    apart["experiments"]["second"] |= {"widths": [1], "rewind_epochs": [0]}
+    found = of_mnist(Study(apart), planted(Study(apart), permuted=5.0))
+    assert found.loc["permuted_beats_naive", "n"] == 4
+    assert found.loc["close_at_initialisation", "n"] == 8
+
+
+def test_widths_count_alike_whatever_their_cells(apart):
+    """Width 1 has three late epochs with a gap of 0, width 4 one with a gap of 4 points."""
+    apart["training"]["resnet20"]["keep_epochs"] = [0, 1, 4, 6]
+    apart["experiments"]["first"]["rewind_epochs"] = [0, 1, 4, 6]
+    apart["experiments"]["second"] |= {"first_pair": 0}
+    study = Study(apart)
+    runs = planted(study, noise=0.0)
+    wide = (runs.width == 4) & (runs.method == "permuted") & (runs.metric == "accuracy")
+    wide &= runs.rewind_epoch > 0
+    runs.loc[wide, "value"] += 4.0
+    found = of_mnist(study, runs)
+    assert found.loc["permuted_beats_naive", "mean"] == pytest.approx(2.0)
+    assert found.loc["rewinding_helps_permuted_more", "mean"] == pytest.approx(2.0)
+    runs.loc[runs.method == "permuted", "value"] += 100 * runs.sparsity * (runs.width == 4)
+    late = of_mnist(study, runs).loc["gap_grows_with_sparsity", "mean"]
+    assert late == pytest.approx(50.0)  # of 0 and 100 points per unit
+
+
+def test_a_slope_needs_only_the_runs_that_it_is_made_of(apart):
+    apart["experiments"]["first"]["rewind_epochs"] = [0, 1, 4]
+    apart["experiments"]["second"] |= {"first_pair": 0}
+    study = Study(apart)
+    runs = planted(study)
+    for k, n in ((1, 4), (4, 3)):  # width 4 has no epoch 1
+        of = (runs.mask_seed == 0) & (runs.width == 1) & (runs.rewind_epoch == k)
+        lost = runs.assign(status=runs.status.mask(of & (runs.method == "naive"), "diverged"))
+        assert of_mnist(study, lost).loc["gap_grows_with_width", "n"] == n
+
+
+def test_a_line_that_diverged_or_is_not_there_gives_no_number(study):
+    runs, curves = plain(study)
+    ends = (runs.mask_seed == 0) & (runs.dataset == "mnist") & (runs.model == "resnet20")
+    ends &= runs.metric.str.startswith("error_barrier") & (runs.method == "permuted")
+    for lost in (runs.assign(status=runs.status.mask(ends, "diverged")), runs[~ends]):
+        found = of_mnist(study, lost)
+        assert found.loc["correction_lowers_barrier", ["n", "planned"]].tolist() == [5, 6]
+        assert found.loc["barrier_falls_with_width", ["n", "planned"]].tolist() == [5, 6]
+    last = (curves.method == "imp") & (curves.mask_seed == 0) & (curves.sparsity == 0.9)
+    table = verdicts.judge(study, Results(study, runs, curves[~last]))
+    row = table[table.claim == "imp_stays_connected"].iloc[0]
+    assert (row.n, row.planned) == (5, 6)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_every_claim_has_a_line_that_says_where_it_holds(made):
     rows = rows_of(page, "# Claims: study demo, protocol paper")
     assert [row[0] for row in rows] == [claim.text for claim in CLAIMS]
     for row, (_, found) in zip(rows, verdicts.overall(table).iterrows(), strict=True):
-        counts = [str(found.n_not_supported), str(found.n_undecided)]
+        counts = [str(found[f"n_{k}"]) for k in ("not_supported", "undecided", "untested")]
         assert row[1:] == [f"**{found.supported}**", *counts]
 
 
@@ -48,9 +48,9 @@ def test_every_verdict_has_a_line_with_its_numbers_and_why_it_is_undecided(made)
     assert len(rows) == len(table)
     for row, found in zip(rows, table.itertuples(), strict=True):
         assert row[:3] == [found.claim, found.scope, found.verdict]
-        assert row[3].startswith(f"{found.mean:.2f}")
-        assert row[3].endswith(found.effect)
-        assert [row[4], row[5], row[7]] == [str(found.n), found.test, found.why]
+        assert row[3].startswith(f"{found.effect}: {found.mean:.2f}")
+        assert row[4] == claims_page.counted(found.n, found.planned, found.unit)
+        assert [row[5], row[7]] == [found.test, found.why]
         assert (row[6] == "") == (found.p != found.p)
     (masks,) = [row for row in rows if row[0] == "permuted_more_diverse"]
     assert masks[7] == "fewer than 3 masks"
@@ -67,6 +67,12 @@ def test_the_share_of_the_gap_stands_below(made):
         "4",
         "",
     ]
+
+
+def test_units_that_do_not_count_are_named():
+    assert claims_page.counted(1, 1, "mask") == "1 mask"
+    assert claims_page.counted(4, 4, "pair") == "4 pairs"
+    assert claims_page.counted(2, 3, "pair") == "2 of 3 pairs"
 
 
 def test_numbers_that_are_not_there_are_printed_as_none():

@@ -302,6 +302,23 @@ def test_a_diverged_member_takes_what_its_ensemble_gives(whole, paper):
     assert set(others.status) == {COMPARED}
 
 
+def test_table_1_is_compared_with_the_first_mask_alone(whole, paper):
+    study, _ = whole
+    config = copy.deepcopy(study.config)
+    for name in ("narrow", "hundred"):
+        config["experiments"][name]["diversity"]["masks"] = 3
+    many = Study(config)
+    found = synthetic.runs(many)
+    first = {p for p in many.paths("diversity") if many.run(p)["mask_seed"] == 0}
+    assert len(many.paths("diversity")) == 3 * len(first)
+    others = found.path.isin({*many.paths("diversity")} - first)
+    one = comparison.compare(many, found[~others], paper)
+    all_of_them = comparison.compare(many, found, paper)
+    table_1 = one.table == 1
+    assert one[table_1].equals(all_of_them[table_1])
+    assert set(one[table_1 & (one.metric == "accuracy")].n) == {5}
+
+
 def test_ensembles_of_another_size_are_not_compared_but_their_members_are(whole, paper):
     study, runs = whole
     smaller = copy.copy(paper)

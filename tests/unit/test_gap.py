@@ -55,7 +55,8 @@ def test_too_few_pairs_have_no_share():
     found = gap.share(PAIRS.assign(permuted=[55.0, 57.0, np.nan, np.nan]))
     assert (found["n"], found["gap"]) == (2, 9.0)
     assert np.isnan(found["share"])
-    assert found["why"] == "fewer than 3 pairs"
+    assert found["why"] == "2 of 4 pairs have all runs"
+    assert gap.share(PAIRS[:2])["why"] == "fewer than 3 pairs"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,43 @@ def test_shares_are_those_of_the_cells_of_independent_pairs(study, width, sparsi
     if not row["why"]:
         ratio = (means.permuted - means.naive).mean() / (means.lth - means.naive).mean()
         assert row["share"] == pytest.approx(ratio)
+
+
+def config_of(**experiments):
+    from conftest import DEMO
+
+    names = ("dataset", "model", "training", "pairs", "sparsities")
+    own = {k: DEMO["experiments"]["cifar10"][k] for k in names}
+    made = {name: own | more for name, more in experiments.items()}
+    recipe = {"resnet20": DEMO["training"]["resnet20"] | {"keep_epochs": [0, 1, 4, 6]}}
+    shown = {"artefacts": {"tables": {}, "figures": {}}}
+    return DEMO | {"experiments": made, "training": DEMO["training"] | recipe} | shown
+
+
+def test_widths_count_alike_and_pairs_of_other_epochs_lessen_no_cell():
+    narrow = {"pairs": 4, "widths": [1], "rewind_epochs": [0, 1, 4, 6]}
+    wide = {"pairs": 4, "widths": [4], "rewind_epochs": [4]}
+    begin = {"pairs": 3, "first_pair": 4, "widths": [1], "rewind_epochs": [0]}
+    study = Study(config_of(narrow=narrow, wide=wide, begin=begin))
+    runs = synthetic.runs(study)
+    levels = {"lth": 60.0, "naive": 50.0, "permuted": 50.0}
+    known = (runs.metric == "accuracy") & runs.method.isin([*levels])
+    draw = np.random.default_rng(0).normal(0, 0.01, len(runs))
+    runs.loc[known, "value"] = runs.method.map(levels)[known] + draw[known]
+    runs.loc[known & (runs.width == 4) & (runs.method == "permuted"), "value"] += 10.0
+    table = gap.shares(Results(study, runs, synthetic.curves(study)))
+    whole = table[table.width.isna()].iloc[0]
+    assert (whole.n, whole.share) == (4, pytest.approx(0.5, abs=0.01))
+    start = table[(table.rewind_epoch == 0) & (table.width == 1) & (table.sparsity == 0.9)]
+    assert start.n.item() == 7
+
+
+def test_pairs_without_a_common_cell_have_a_row_that_says_so():
+    first = {"pairs": 3, "widths": [1], "rewind_epochs": [4]}
+    study = Study(config_of(first=first, second=first | {"first_pair": 3, "widths": [4]}))
+    table = gap.shares(Results(study, synthetic.runs(study), synthetic.curves(study)))
+    row = table[table.width.isna()].iloc[0]
+    assert (row.n, row.why) == (0, "0 of 6 pairs have all runs")
 
 
 def test_a_share_is_printed_in_percent():

@@ -63,12 +63,13 @@ def test_numbers_may_change_with_their_version_or_with_that_of_a_stage_before(
 ):
     table, numbers = made_up
     numbers["match"] = NUMBERS | {"loss": 2.01}
-    monkeypatch.setitem(VERSIONS, raised, VERSIONS[raised] + 1)
+    before = VERSIONS[raised]
+    monkeypatch.setitem(VERSIONS, raised, before + 1)
     assert problems(table, "pairs", numbers) == []
     (line,) = [line for line in outdated(table) if "pairs" in line]
     assert line == (
-        f"stage {raised}, data pairs: the table has version 1, the code has 2; `make golden` "
-        "writes the table anew"
+        f"stage {raised}, data pairs: the table has version {before}, the code has {before + 1}; "
+        "`make golden` writes the table anew"
     )
 
 

@@ -1,15 +1,17 @@
 """The planned number of units finds what it says, as often as it says."""
 
+import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import synthetic
 from maskalign import power, verdicts
 from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE
 from maskalign.study import Study
-from maskalign.units import Results
+from maskalign.units import UNIT, Results
 from statsmodels.stats.weightstats import DescrStatsW
 from test_claims import planted
 
@@ -74,6 +76,15 @@ def test_a_pilot_says_how_many_units_its_effect_needs(demo):
     assert math.isinf(large.loc["close_at_initialisation", "needed"])  # 8 points are not close
     page = power.markdown(study, small.reset_index(), [runs, curves])
     assert f"| {small.loc[name, 'needed']:.0f} |" in page
+
+
+def test_numbers_that_differ_by_rounding_alone_plan_nothing(demo, monkeypatch):
+    units = pd.DataFrame([("a", "net", pair) for pair in range(3)], columns=UNIT)
+    numbers = units.assign(value=[90.1 - 90.0, 50.1 - 50.0, 10.1 - 10.0])
+    assert numbers.value.std() > 0
+    made = dataclasses.replace(BETTER, numbers=lambda r: numbers)
+    monkeypatch.setattr(power, "CLAIMS", [made])
+    assert power.plan(Study(demo), None).empty
 
 
 @pytest.mark.parametrize("permuted", [0.5, -0.5])

@@ -12,6 +12,7 @@ import yaml
 from conftest import ROOT
 from maskalign import captions, report, verdicts
 from maskalign.claims import CLAIMS
+from maskalign.claims_page import counted
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.study import Study
 
@@ -118,19 +119,19 @@ def test_each_verdict_is_shown_with_its_numbers(folder, text):
         assert row.text in html.unescape(line)
         assert f'<span class="verdict {row.held}">{row.supported}</span>' in line
         counts = f'<td class="num">{row.n_not_supported}</td><td class="num">{row.n_undecided}</td>'
-        assert counts in line
+        assert counts + f'<td class="num">{row.n_untested}</td>' in line
     for line, row in zip(rest, table.itertuples(), strict=False):
         assert f"<td>{row.scope}</td>" in line
         assert f">{row.verdict}</span>" in line
         assert f"{row.mean:.2f}" in line
-        assert f'<td class="num">{row.n}</td>' in line
+        assert f'<td class="num">{counted(row.n, row.planned, row.unit)}</td>' in line
         why = row.why if isinstance(row.why, str) else ""
         assert line.endswith(f"<td>{why}</td><td>{row.test}</td></tr>")
-    counts = [(overall.held == held).sum() for held in verdicts.HELD]
+    held = [(kind, (overall.held == kind).sum()) for kind in verdicts.HELD]
     lead = re.search(r'class="lead">.*?</p>', text, re.S).group()
-    assert re.findall(r"<strong>(\d+) in (\w+)</strong>", lead) == [
-        (f"{n}", held) for n, held in zip(counts, verdicts.HELD, strict=True)
-    ]
+    found = re.findall(r"<strong>(\d+) in (\w+)</strong>", lead)
+    assert found == [(f"{n}", kind) for kind, n in held[:3]]
+    assert f"<strong>{held[3][1]}</strong> could be tested in none" in lead
 
 
 def test_the_share_of_the_gap_is_shown_with_the_claims(study, folder, text):

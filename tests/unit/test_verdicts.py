@@ -160,28 +160,26 @@ def test_units_without_a_number_do_not_count(monkeypatch):
     assert (row["n"], row["mean"]) == (5, pytest.approx(4.0))
 
 
-def test_a_claim_holds_in_all_some_or_none_of_the_data_sets_and_models(monkeypatch):
+def test_a_claim_holds_in_all_some_or_none_of_what_could_be_tested(monkeypatch):
     rows = {
         "first": [SUPPORTED, SUPPORTED],
         "second": [SUPPORTED, NOT_SUPPORTED, UNDECIDED],
         "third": [UNDECIDED],
         "fourth": [],
+        "fifth": [],
     }
     monkeypatch.setattr(verdicts, "CLAIMS", [claim(ABOVE, name=name) for name in rows])
-    table = pd.DataFrame(
-        [(name, verdict) for name, found in rows.items() for verdict in found],
-        columns=["claim", "verdict"],
-    )
+    could = [(name, verdict, 0.5) for name, found in rows.items() for verdict in found]
+    could_not = [(name, UNDECIDED, math.nan) for name in ("first", "fourth", "fourth")]
+    table = pd.DataFrame(could + could_not, columns=["claim", "verdict", "p"])
     found = verdicts.overall(table).set_index("claim")
-    assert found.held.to_dict() == {
-        "first": "all", "second": "some", "third": "none", "fourth": ""
-    }  # fmt: skip
+    assert found.held.tolist() == ["all", "some", "none", "not tested", "not tested"]
     assert found.supported.tolist() == [
         "in all (2 of 2)",
         "in some (1 of 3)",
         "in none (0 of 1)",
         "not tested",
+        "not tested",
     ]
-    assert (
-        found.loc["second", ["n_supported", "n_not_supported", "n_undecided"]].tolist() == [1] * 3
-    )
+    counts = found[["n_supported", "n_not_supported", "n_undecided", "n_untested"]].to_numpy()
+    assert counts.tolist() == [[2, 0, 0, 1], [1, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 2], [0, 0, 0, 0]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from maskalign.units import UNIT, Results, shared
+from maskalign.units import UNIT, Results, over_widths, shared
 
 # What a claim says of its number: above 0; within the margin of 0; below the margin.
 ABOVE, CLOSE, BELOW = "above", "close", "below"
@@ -41,20 +41,23 @@ class Claim:
 
 
 def _mean(values: pd.Series) -> pd.DataFrame:
-    return values.groupby(UNIT).mean(skipna=False).rename("value").reset_index()
+    """Return the mean over widths of the mean over the other cells, by unit."""
+    return over_widths(values).rename("value").reset_index()
 
 
 def _slope(values: pd.Series, along: str) -> pd.DataFrame:
     """Return the least-squares slope of ``values`` over the index level ``along``, by unit.
 
-    Only cells that are run at every value of ``along`` count: the gap depends on the rewind epoch,
-    and another choice of epochs at one end would pass for a slope.
+    Only cells that are planned at every value of ``along`` count: the gap depends on the rewind
+    epoch, and another choice of epochs at one end would pass for a slope. Widths count alike.
     """
     found = []
     for key, part in values.groupby(UNIT):
-        means = part.fillna(math.inf).unstack(along).dropna().mean()
-        if len(means) > 1 and means.notna().all():
-            known = np.isfinite(part).all()
+        table = part.fillna(math.inf).unstack(along).dropna()  # an infinite cell lacks its run
+        if table.shape[1] > 1:
+            widths = [name for name in table.index.names if name == "width"]
+            means = (table.groupby(widths).mean() if widths else table).mean()
+            known = len(table) and np.isfinite(table).all(axis=None)
             slope = np.polyfit(means.index.to_numpy(float), means, 1)[0] if known else math.nan
             found.append((*key, slope))
     return pd.DataFrame(found, columns=[*UNIT, "value"])
@@ -107,7 +110,7 @@ CLAIMS = [
     ),
     Claim(
         "lth_beats_permuted",
-        "The lottery ticket is at least as good as the permuted mask (tested: better).",
+        "The lottery ticket is better than the permuted mask.",
         "LTH - permuted, points",
         lambda r: _mean(r.difference("lth", "permuted", late=True)),
     ),

@@ -25,17 +25,18 @@ def markdown(
     title = f"# Claims: study {study.name}, protocol {study.protocol}"
     lines = [title, "", *origin.paragraph(pd.concat(sources))]
     lines += [" ".join(str(verdicts.__doc__).split("\n\n", 1)[1].split()), ""]
-    lines += ["| Claim | Supported | Not supported | Undecided |", "|---|---|---:|---:|"]
+    lines += _head(["Claim", "Supported", "Not supported", "Undecided", "Could not be tested"])
     for row in verdicts.overall(table).itertuples():
-        counts = f"{row.n_not_supported} | {row.n_undecided}"
+        counts = f"{row.n_not_supported} | {row.n_undecided} | {row.n_untested}"
         lines.append(f"| {row.text} | **{row.supported}** | {counts} |")
     lines += ["", "## By data set and model", ""]
-    heads = ["Claim", "Data set, model", "Verdict", "Effect", "n", "Test", "p (Holm)", "Undecided"]
-    lines += _head(heads)
+    heads = ["Claim", "Data set, model", "Verdict", "Effect", "n", "Test", "p (Holm)"]
+    lines += _head([*heads, "Why undecided"])
     for row in table.itertuples():
         p = "" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}"
-        effect = f"{interval(row.mean, row.low, row.high)} {row.effect}"
-        cells = [row.claim, row.scope, row.verdict, effect, str(row.n), row.test, p, row.why]
+        effect = f"{row.effect}: {interval(row.mean, row.low, row.high)}"
+        n = counted(row.n, row.planned, row.unit)
+        cells = [row.claim, row.scope, row.verdict, effect, n, row.test, p, row.why]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, *_shares(shares)]) + "\n"
 
@@ -59,6 +60,11 @@ def _shares(shares: pd.DataFrame) -> list[str]:
 
 def _head(names: list[str]) -> list[str]:
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def counted(n: int, planned: int, unit: str) -> str:
+    """Return how many units count, and of how many if some do not: ``2 of 3 pairs``."""
+    return f"{n} of {planned} {unit}s" if n < planned else f"{n} {unit}{'s' * (n != 1)}"
 
 
 def interval(mean: float, low: float, high: float) -> str:

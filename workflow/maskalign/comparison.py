@@ -2,10 +2,10 @@
 
 A cell is compared when data set, image size, number of images, architecture and length T of dense
 training are the paper's; other settings may differ and are named. Ours are means over n independent
-pairs (Table 1: accuracies over the members of all ensembles, the other numbers over masks) with
-sample standard deviations, without diverged runs. The interval is the 95 % confidence interval of
-ours - reported by Welch's unequal-variances t-test, from both means, standard deviations and n; a
-cell is inside when the interval contains 0.
+pairs with sample standard deviations, without diverged runs. Table 1 has one mask, so ours there
+are those of the first mask, over the members of its ensemble. The interval is the 95 % confidence
+interval of ours - reported by Welch's unequal-variances t-test, from both means, standard
+deviations and n; a cell is inside when the interval contains 0.
 Without a reported standard deviation, or with fewer than two runs here, only the difference is
 shown. If nothing differed, about 95 of 100 intervals would contain 0; cells share models, so they
 are not independent of each other.
@@ -134,13 +134,13 @@ def _ours(study: Study, s: Selection, kind: str, runs: pd.DataFrame) -> pd.DataF
 
 
 def _ensembles(study: Study, s: Selection, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of ensembles; ``members`` is the size of those that a whole one gives."""
-    sizes: dict[int, list[str]] = {}
-    for path in study.selected(s, "diversity"):
-        sizes.setdefault(len(study.run(path)["parents"]["dense"]), []).append(path)
+    """Return the cells of ensembles of the first mask; ``members`` is the size of a whole one."""
+    every = [study.run(path) for path in study.selected(s, "diversity")]
+    first = min((run["mask_seed"] for run in every), default=None)
     found = [tables.ensembles(study, [], runs)]
-    for size, paths in sizes.items():
-        cells = tables.ensembles(study, paths, runs)
+    for run in (run for run in every if run["mask_seed"] == first):
+        cells = tables.ensembles(study, [run["path"]], runs)
+        size = len(run["parents"]["dense"])
         cells["members"] = np.where(cells["metric"].isin(WHOLE), size, np.nan)
         cells.loc[cells["method"].isin(["dense", "imp"]), "rewind_epoch"] = np.nan
         found.append(cells)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from maskalign.batches import Batches, images_of
-from maskalign.entries import check_same, shapes
 from maskalign.checkpoint import load_weights
+from maskalign.entries import check_same, shapes
 
 State = dict[str, torch.Tensor]
 Inputs = Callable[[], Batches]

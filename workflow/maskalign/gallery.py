@@ -37,8 +37,8 @@ RESERVATIONS = {
         "aligned networks are 15 to 21.5 points in ResNet8: A and B do not lie in one basin. "
         "The verdicts were reached by earlier rules: three widths of a pair counted as three "
         "independent units, so n = 30 is ten pairs; two data sets and two architectures were "
-        "pooled; and the claim that IMP stays connected could not fail, as it ignored where the "
-        "line ends."
+        "pooled; and the claim that IMP stays connected ignored where the line "
+        "ends."
     ),
 }
 SHOWN = {

@@ -1,7 +1,7 @@
 """The share of the gap between LTH and naive that the permuted mask closes.
 
 The share is (mean permuted - mean naive) / (mean LTH - mean naive), a ratio of means over pairs. It
-has no unit, so it can be compared between networks, data sets and lengths of training.
+has no unit: at equal sparsity and rewind epochs it can be compared between networks and data sets.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from maskalign.units import CELL, METHODS, TASK, UNIT, Results, shared
+from maskalign.units import CELL, METHODS, TASK, UNIT, Results, over_widths, shared
 from maskalign.verdicts import EQUAL, FEWEST_UNITS, LEVEL, equal, few
 
 RESAMPLES = 9999
@@ -24,8 +24,8 @@ COLUMNS = [
 def shares(results: Results) -> pd.DataFrame:
     """Return the share of each data set and model, over all late cells and in parts of them.
 
-    Only cells that every pair has count. Of each data set and model there is one row with empty
-    CELL, over the mean of all cells with k > 0; one row per width and sparsity with an empty rewind
+    Only cells that every pair has count. There is one row with empty CELL per data set and model,
+    over the mean of all cells with k > 0; one row per width and sparsity with an empty rewind
     epoch, over the mean of k > 0; and one row per cell.
 
     Returns:
@@ -33,20 +33,14 @@ def shares(results: Results) -> pd.DataFrame:
         bound the 95 % interval of ``share`` by bootstrap over pairs. ``why`` says why there is no
         share.
     """
-    planned = results.planned.all(axis=1)
-    table = results.accuracy[planned]
-    table = table.loc[shared(table["lth"]).index]
+    table = results.accuracy[results.planned.all(axis=1)]
+    late = shared(table[table.index.get_level_values("rewind_epoch") > 0])
     rows = []
-    for task, part in table.groupby(TASK):
-        names = dict(zip(TASK, task, strict=True))
-        late = part[part.index.get_level_values("rewind_epoch") > 0]
-        if len(late):
-            rows.append(names | share(late.groupby(UNIT).mean(skipna=False)))
-        for level, values in ((CELL[:2], late), (CELL, part)):
-            means = values.groupby([*UNIT, *level]).mean(skipna=False)
-            for cell, of_pairs in means.groupby(level):
-                rows.append(names | dict(zip(level, cell, strict=True)) | share(of_pairs))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    for level, values in (([], over_widths(late)), (CELL[:2], late), (CELL, table)):
+        means = values.groupby([*UNIT, *level]).mean(skipna=False)
+        for cell, part in means.groupby([*TASK, *level]):
+            rows.append(dict(zip([*TASK, *level], cell, strict=True)) | share(part))
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(TASK, kind="stable", ignore_index=True)
 
 
 def share(values: pd.DataFrame) -> dict[str, Any]:
@@ -55,12 +49,12 @@ def share(values: pd.DataFrame) -> dict[str, Any]:
     Args:
         values: accuracies, percent: one row per pair, columns METHODS; pairs with NaN do not count.
     """
-    values = values[METHODS].dropna()
+    planned, values = len(values), values[METHODS].dropna()
     gaps, n = (values["lth"] - values["naive"]).to_numpy(), len(values)
     row = dict.fromkeys(("gap_low", "gap_high", "share", "low", "high"), math.nan)
     row |= {"n": n, "gap": gaps.mean() if n else math.nan, "why": ""}
     if n < FEWEST_UNITS:
-        return row | {"why": few("pair")}
+        return row | {"why": few(n, planned, "pair")}
     if equal(gaps):
         return row | {"why": EQUAL}
     row["gap_low"], row["gap_high"] = stats.ttest_1samp(gaps, 0).confidence_interval(1 - LEVEL)

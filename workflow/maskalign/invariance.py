@@ -95,7 +95,8 @@ def _first_changed(symmetry: Symmetry, trial: _Trial, generator: torch.Generator
     for _ in range(2 if few else 1):
         moved = {g.name: _reordering(g.size, generator) for g in symmetry.groups}
         if trial.changed(moved, symmetry):
-            return next((n for n in moved if trial.changed(still | {n: moved[n]}, symmetry)), None)
+            alone = (n for n in moved if trial.changed(still | {n: moved[n]}, symmetry))
+            return next(alone, symmetry.groups[0].name)
     return None
 
 

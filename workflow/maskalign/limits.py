@@ -32,6 +32,7 @@ def problems(config: Config) -> Iterator[str]:
         yield from _dataset(f"datasets.{name}", dataset)
     for name, experiment in config["experiments"].items():
         yield from _experiment(f"experiments.{name}", experiment, config)
+    yield from _masks(config["experiments"])
     for name, figure in config["artefacts"]["figures"].items():
         allowed = METRICS.get(figure["kind"], [figure["metric"]])
         if figure["metric"] not in allowed:
@@ -119,6 +120,35 @@ def _experiment(key: str, experiment: Config, config: Config) -> Iterator[str]:
             f"datasets.{experiment['dataset']}.image_size: {size} is not allowed, must be at least "
             f"{2**poolings}, as models.{experiment['model']} halves images {poolings} times"
         )
+
+
+def _masks(experiments: Config) -> Iterator[str]:
+    """Complain of masks of one data set and model whose ensembles share seeds, but not all.
+
+    The claims on diversity take masks to be independent.
+    """
+    known: dict[tuple, tuple[int, int, str]] = {}
+    for name, e in experiments.items():
+        ensembles = e.get("diversity")
+        if not ensembles:
+            continue
+        for first, last in mask_seeds(e["first_pair"], ensembles["masks"], ensembles["members"]):
+            for (dataset, model, _), (a, b, other) in known.items():
+                if (dataset, model) == (e["dataset"], e["model"]) and a != first <= b and a <= last:
+                    yield (
+                        f"experiments.{name}.first_pair: {e['first_pair']} is not allowed, its "
+                        f"ensembles share seeds with another mask's of experiments.{other}; must "
+                        "be the same pair or further away"
+                    )
+                    return
+            known[e["dataset"], e["model"], first] = first, last, name
+
+
+def mask_seeds(first_pair: int, masks: int, members: int) -> list[tuple[int, int]]:
+    """Return the first and last seed of each mask's ensembles; the first is that of the mask."""
+    pairs_of_one = math.ceil((members + 1) / 2)  # whose seeds are those of one mask
+    firsts = [2 * (first_pair + pairs_of_one * mask) for mask in range(masks)]
+    return [(first, first + members) for first in firsts]
 
 
 def _every(experiment: Config, *names: str) -> Iterator[tuple[str, float]]:

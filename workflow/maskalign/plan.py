@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from maskalign.limits import mask_seeds
 from maskalign.references import keep_epochs
 
 Add = Callable[..., str]  # (experiment, stage, values, parents, **fields) -> path
@@ -226,10 +227,8 @@ class Plan:
 
     def diversity(self, widths, sparsity=0.0, rewind_epoch=0, members=0, masks=0) -> None:
         """Add the ensembles of Table 1: of each mask, the networks that it makes of other inits."""
-        pairs_of_one = math.ceil((members + 1) / 2)  # whose seeds are those of one mask
-        first = self.pairs()[0][0]
-        for mask, width in itertools.product(range(masks), widths):
-            a = first + 2 * pairs_of_one * mask
+        seeds = mask_seeds(self.experiment["first_pair"], masks, members)
+        for (a, _), width in itertools.product(seeds, widths):
             self.ensembles(width, a, sparsity, rewind_epoch, members)
 
     def ensembles(self, width, a: int, sparsity, k: int, members: int) -> str:

@@ -17,7 +17,7 @@ from maskalign import origin
 from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE, Claim
 from maskalign.study import Study
 from maskalign.units import TASK, Results
-from maskalign.verdicts import FEWEST_UNITS, LEVEL
+from maskalign.verdicts import FEWEST_UNITS, LEVEL, equal
 
 POWER = 0.8
 UNITS = [5, 10, 20, 30, 60]
@@ -42,7 +42,7 @@ def plan(study: Study, results: Results) -> pd.DataFrame:
     for claim in CLAIMS:
         for (dataset, model), part in claim.numbers(results).groupby(TASK):
             values = part["value"].dropna()
-            if len(values) < FEWEST_UNITS or not values.std():
+            if len(values) < FEWEST_UNITS or equal(values.to_numpy()):
                 continue
             about = {"claim": claim.name, "effect": claim.effect, "scope": f"{dataset}, {model}"}
             spread = {"n": len(values), "mean": values.mean(), "sd": values.std()}

@@ -71,8 +71,19 @@ class Results:
         return shared(rows.set_index([*UNIT, "width"])["value"].reindex(self._lines))
 
 
-def shared(values: pd.Series) -> pd.Series:
+def over_widths(values: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
+    """Return the mean over widths of the mean over the other cells, by unit; NaN if one is NaN.
+
+    Widths count alike, also where they have different numbers of cells.
+    """
+    by_width = values.groupby([*UNIT, "width"]).mean(skipna=False)
+    return by_width.groupby(UNIT).mean(skipna=False)
+
+
+def shared(values: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
     """Return the values in the cells that every pair of their data set and model has.
+
+    Where no cell is in every pair, all values are returned as NaN: nothing can be compared.
 
     Args:
         values: index UNIT and the names of a cell.
@@ -81,7 +92,11 @@ def shared(values: pd.Series) -> pd.Series:
     cell = [name for name in index if name not in UNIT]
     pairs = index.groupby(TASK)["pair"].transform("nunique")
     with_cell = index.groupby([*TASK, *cell])["pair"].transform("nunique")
-    return values[(pairs == with_cell).to_numpy()]
+    common = pairs == with_cell
+    nothing = ~common.groupby([index[name] for name in TASK]).transform("any")
+    values = values.copy()
+    values[nothing.to_numpy()] = math.nan
+    return values[(common | nothing).to_numpy()]
 
 
 def _experiments(study: Study) -> list[dict[str, Any]]:
@@ -120,8 +135,10 @@ def _barriers(study: Study, s: selection.Selection, runs: pd.DataFrame) -> pd.Da
 def _rise(study: Study, path: str, curves: pd.DataFrame) -> dict[str, Any]:
     """Return UNIT, width, sparsity and the rise on the line to the last round of a run."""
     line = curves[(curves["path"] == path) & (curves["split"] == "test")]
-    line = line[(line["correction"] != "none") & (line["sparsity"] == line["sparsity"].max())]
-    known = len(line) and (line["status"] == "completed").all()
+    line = line[line["correction"] != "none"]
+    complete = line["sparsity"].nunique() == len(study.run(path)["parents"]["rounds"])
+    line = line[line["sparsity"] == line["sparsity"].max()]
+    known = complete and (line["status"] == "completed").all()
     errors = line.set_index("alpha")["error"]
     rise = errors[errors.index > 0].max(skipna=False) - errors[0.0] if known else math.nan
     return _names(study, path, "width", "sparsity") | {"value": rise}

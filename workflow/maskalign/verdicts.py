@@ -1,14 +1,16 @@
 """The paper's claims as statistical tests over the runs of a study.
 
-The unit is an independent pair (A, B); for ensembles it is the mask. Whatever a unit contributes to
-a claim, over widths, sparsities and rewind epochs, is first reduced to one number, a mean or a
-slope, over cells that the study plans for every unit; a unit without one of these runs does not
-count. Every data set and model has its own verdict, and architectures are never pooled. "Larger"
-and "grows" are two-sided t-tests of the numbers against 0. "Close" is an equivalence test (TOST)
+The unit is an independent pair (A, B); for ensembles it is the mask. A unit gives each claim one
+number, a mean or a slope over widths, sparsities and rewind epochs. Only cells count that the study
+plans for every unit. A unit without one of these runs, such as one that diverged, does not count.
+Every data set and model has its own verdict, and architectures are never pooled. "Larger" and
+"grows" are two-sided t-tests of the numbers against 0. "Close" is an equivalence test (TOST)
 with the study's margin if the mean is within it, else a one-sided t-test against the nearer end of
 the margin. "Hardly rises" is a one-sided t-test against the margin. p-values are adjusted by Holm
 over the claims of one data set and model. An adjusted p of at most 0.05 decides: the claim is
-supported if the mean is on its side, else not supported. Intervals are 95 %, not adjusted.
+supported if the mean is on its side, else not supported. Intervals are 95 %, not adjusted. A claim
+is supported in all, some or none of the data sets and models in which it could be tested; this
+count is not adjusted over data sets and models.
 """
 
 import math
@@ -29,10 +31,11 @@ LEVEL = 0.05
 FEWEST_UNITS = 3
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 VERDICTS = [SUPPORTED, NOT_SUPPORTED, UNDECIDED]
-HELD = ["all", "some", "none"]
+UNTESTED = "not tested"
+HELD = ["all", "some", "none", UNTESTED]
 NOT_DECIDED, EQUAL = f"adjusted p above {LEVEL:g}", "all numbers are equal"
 COLUMNS = [
-    *("claim", "text", "effect", "unit", "scope", "mean", "low", "high", "n"),
+    *("claim", "text", "effect", "unit", "scope", "mean", "low", "high", "n", "planned"),
     *("test", "p", "p_holm", "verdict", "why"),
 ]
 TESTS = {ABOVE: "t-test", CLOSE: "TOST, margin {:g}", BELOW: "t-test, margin {:g}"}
@@ -47,13 +50,13 @@ def judge(study: Study, results: Results) -> pd.DataFrame:
 
     Returns:
         One row (COLUMNS) per claim and scope, a data set and model: mean, low, high (95 %
-        interval), n (units), p, p_holm, verdict, and ``why`` it is undecided. Fewer than three
-        units or numbers that are all equal have no p and are undecided.
+        interval), n (units that count), planned (all units), p, p_holm, verdict, and ``why`` it is
+        undecided. Fewer than three units or numbers that are all equal have no p and are undecided.
     """
     margin, rows = study.config["claims"]["margin"], []
     for claim in CLAIMS:
         for task, part in claim.numbers(results).groupby(TASK):
-            tested = _test(claim, part["value"].dropna().to_numpy(float), margin)
+            tested = _test(claim, part["value"].to_numpy(float), margin)
             about = {"claim": claim.name, "text": claim.text, "effect": claim.effect}
             rows.append(about | {"unit": claim.unit, "scope": ", ".join(task)} | tested)
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -67,23 +70,27 @@ def judge(study: Study, results: Results) -> pd.DataFrame:
 
 
 def overall(table: pd.DataFrame) -> pd.DataFrame:
-    """Return where each claim holds: in all, in some or in none of the data sets and models.
+    """Return where each claim holds: in all, some or none of the data sets and models.
+
+    Only those count in which the claim could be tested: with a p.
 
     Args:
         table: what ``judge`` returns.
 
     Returns:
-        One row per claim: claim, text, effect, ``held`` (of HELD, or empty if nothing tests it),
-        ``supported`` (the same in words), ``n_supported``, ``n_not_supported``, ``n_undecided``.
+        One row per claim: claim, text, effect, ``held`` (of HELD), ``supported`` (the same in
+        words), ``n_supported``, ``n_not_supported``, ``n_undecided`` and ``n_untested``.
     """
     rows = []
     for claim in CLAIMS:
         own = table[table["claim"] == claim.name]
-        counts = [int((own["verdict"] == verdict).sum()) for verdict in VERDICTS]
+        could = own[own["p"].notna()]
+        counts = [int((could["verdict"] == verdict).sum()) for verdict in VERDICTS]
         numbers = dict(zip(("n_supported", "n_not_supported", "n_undecided"), counts, strict=True))
+        numbers["n_untested"] = len(own) - len(could)
         about = {"claim": claim.name, "text": claim.text, "effect": claim.effect}
-        held = _held(counts[0], len(own))
-        words = f"in {held} ({counts[0]} of {len(own)})" if held else "not tested"
+        held = _held(counts[0], len(could))
+        words = UNTESTED if held == UNTESTED else f"in {held} ({counts[0]} of {len(could)})"
         rows.append(about | {"held": held, "supported": words} | numbers)
     return pd.DataFrame(rows)
 
@@ -96,7 +103,7 @@ def _verdict(row: dict[str, Any], kind: str, margin: float) -> str:
 
 def _held(supported: int, scopes: int) -> str:
     if not scopes:
-        return ""
+        return UNTESTED
     return "all" if supported == scopes else "some" if supported else "none"
 
 
@@ -106,11 +113,18 @@ def _holds(kind: str, mean: float, margin: float) -> bool:
 
 
 def _test(claim: Claim, values: np.ndarray, margin: float) -> dict[str, Any]:
+    planned, values = len(values), values[~np.isnan(values)]
     n = len(values)
     row = {"mean": values.mean() if n else math.nan, "low": math.nan, "high": math.nan}
-    row |= {"n": n, "test": TESTS[claim.kind].format(margin), "p": math.nan, "why": ""}
+    row |= {
+        "n": n,
+        "planned": planned,
+        "test": TESTS[claim.kind].format(margin),
+        "p": math.nan,
+        "why": "",
+    }
     if n < FEWEST_UNITS:
-        return row | {"why": few(claim.unit)}
+        return row | {"why": few(n, planned, claim.unit)}
     if equal(values):
         return row | {"why": EQUAL}
     row["low"], row["high"] = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL)
@@ -122,9 +136,11 @@ def equal(values: np.ndarray) -> bool:
     return np.allclose(values, values[0], rtol=1e-9, atol=1e-9)
 
 
-def few(unit: str) -> str:
-    """Return why too few units decide nothing."""
-    return f"fewer than {FEWEST_UNITS} {unit}s"
+def few(n: int, planned: int, unit: str) -> str:
+    """Return why ``n`` of the planned units decide nothing."""
+    if planned < FEWEST_UNITS:
+        return f"fewer than {FEWEST_UNITS} {unit}s"
+    return f"{n} of {planned} {unit}s have all runs"
 
 
 def _p_above(values: np.ndarray, margin: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from maskalign import captions, gap, selection, settings, verdicts
-from maskalign.claims_page import interval
+from maskalign.claims_page import counted, interval
 from maskalign.report import records
 from maskalign.report.artefacts import TRAINED, Artefact, Cells
 from maskalign.results import DIVERGED
@@ -52,10 +52,17 @@ def claims(study: Study, table: pd.DataFrame) -> dict[str, Any]:
     table, margin, rows = table.fillna({"why": ""}), study.config["claims"]["margin"], []
     for row in verdicts.overall(table).to_dict("records"):
         parts = table[table["claim"] == row["claim"]].to_dict("records")
-        parts = [part | {"drawn": _drawn(part, margin)} for part in parts]
+        parts = [
+            part
+            | {"drawn": _drawn(part, margin)}
+            | {"counted": counted(part["n"], part["planned"], part["unit"])}
+            for part in parts
+        ]
         rows.append(row | {"parts": parts})
     counts = Counter(row["held"] for row in rows)
-    return {"rows": rows, "counts": {k: counts[k] for k in verdicts.HELD}, "margin": margin}
+    untested = counts.pop(verdicts.UNTESTED, 0)
+    held = {k: counts[k] for k in verdicts.HELD if k != verdicts.UNTESTED}
+    return {"rows": rows, "counts": held, "untested": untested, "margin": margin}
 
 
 def shares(study: Study, table: pd.DataFrame) -> Cells:

@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import wires
-from maskalign import plan, study
+from maskalign import limits, plan, study
 from wires import EPOCHS, FOLDER, LAST, PAIRS, SPARSITIES, dense, imp, match, sparse
 
 
@@ -180,6 +180,7 @@ def test_several_masks_share_no_seed(first, members, expected):
     planned = study.Study(config)
     ensembles = [planned.run(path) for path in planned.paths("diversity")]
     assert [run["mask_seed"] for run in ensembles] == expected
+    assert limits.mask_seeds(first, 3, members) == [(a, a + members) for a in expected]
     seeds = []
     for run in ensembles:
         made = {m: [planned.run(path) for path in paths] for m, paths in run["parents"].items()}

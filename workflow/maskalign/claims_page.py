@@ -47,7 +47,8 @@ def _shares(shares: pd.DataFrame) -> list[str]:
     lines += [
         "A share is given where LTH - naive is above 0 with 95 %. Its interval is 95 %, by "
         "bootstrap over pairs; with few pairs it is too narrow. Each row is the mean over all "
-        "cells with k > 0 that every pair has; shares.csv has every cell.",
+        "cells with k > 0 that every pair has; shares.csv has every cell. A network that is not "
+        "trained as LTH has no row.",
         "",
         *_head(["Data set, model", "LTH - naive (points)", "Share closed (%)", "n", "Why none"]),
     ]

@@ -67,3 +67,13 @@ def test_the_first_difference_of_two_networks_is_named(change, line):
         check_same(of(changed), KNOWN, "B", "A")
     assert str(error.value).endswith(line)
     check_same(of(KNOWN), KNOWN, "B", "A")
+
+
+def test_a_state_of_a_pruned_or_wrapped_network_is_named_as_such():
+    known = {"a.weight": [2]}
+    pruned = {"a.weight_orig": torch.zeros(2), "a.weight_mask": torch.ones(2)}
+    with pytest.raises(ValueError, match=r"^B is pruned by torch\.nn\.utils\.prune .*remove first"):
+        check_same(pruned, known, "B", "A")
+    with pytest.raises(ValueError, match=r"it has no 'a\.weight', but 'module\.a\.weight'$"):
+        check_same({"module.a.weight": torch.zeros(2)}, known, "B", "A")
+    check_same({"a.weight": torch.zeros(2)}, known, "B", "A")

@@ -1,6 +1,7 @@
 """A derived symmetry is checked on the network itself, which the check leaves as it was."""
 
 import copy
+import threading
 import types
 
 import pytest
@@ -234,3 +235,45 @@ def test_dropout_that_is_never_off_is_refused():
     with pytest.raises(UnsupportedModelError, match=line):
         derive(Dropping(always=True), IMAGE)
     assert derive(Dropping(always=True, p=0.0), IMAGE).groups
+
+
+class Auxiliary(nn.Module):
+    """A network with a second head, in training or always."""
+
+    def __init__(self, always: bool):
+        super().__init__()
+        self.always = always
+        self.one, self.two, self.aux = nn.Linear(4, 6), nn.Linear(6, 2), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = F.relu(self.one(x))
+        return self.two(x) + self.aux(x) if self.training or self.always else self.two(x)
+
+
+def test_a_layer_of_training_alone_is_refused_as_no_permutation_would_reach_it():
+    with pytest.raises(UnsupportedModelError) as error:
+        derive(Auxiliary(always=False), torch.zeros(2, 4))
+    assert str(error.value) == (
+        "module aux (Linear) is called in training alone, so its symmetry cannot be derived"
+    )
+    model = Auxiliary(always=True).train()
+    assert len(derive(model, torch.zeros(2, 4)).groups) == 1
+    assert model.training
+
+
+def test_a_buffer_that_is_in_no_state_dict_is_no_entry():
+    model = net()
+    model.register_buffer("step", torch.zeros(1), persistent=False)
+    assert len(derive(model, IMAGE).groups) == 2
+
+
+def test_a_network_that_cannot_be_copied_is_refused_by_one_line():
+    model = net()
+    model.lock = threading.Lock()
+    with pytest.raises(ValueError, match="Sequential cannot be copied, so it cannot be checked: "):
+        derive(model, IMAGE)
+
+
+def test_an_example_that_is_no_tensor_is_refused():
+    with pytest.raises(UnsupportedModelError, match="example is a list, must be a tensor of"):
+        derive(net(), [IMAGE, torch.zeros(2)])

@@ -325,11 +325,14 @@ def test_weights_may_come_without_running_statistics(thin_symmetry):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"layer": torch.arange(2)}, "group layer needs a permutation of 3 channels, as integers"),
+        (
+            {"layer": torch.arange(2)},
+            "group layer needs a permutation of 3 channels, as a tensor of integers",
+        ),
         ({"layer": torch.zeros(3, dtype=torch.long)}, "group layer needs a permutation of 3"),
         (
             {"layer": torch.arange(3.0)},
-            "group layer needs a permutation of 3 channels, as integers",
+            "group layer needs a permutation of 3 channels, as a tensor of integers",
         ),
         ({"layers": torch.arange(3)}, "permutation 'layers' is of no group; nearest: 'layer'"),
     ],
@@ -447,3 +450,21 @@ def test_activations_are_held_no_longer_than_the_layers_that_follow_need_them():
     held = np.cumsum([e.nbytes() for e in changes])
     activation = 4 * len(images) * 8 * 16 * 16
     assert 2 * activation < held.max() < 12 * activation  # of the two networks' 24
+
+
+def test_images_of_a_data_set_without_its_loader_are_refused():
+    """A convolution would take each for a batch of images without channels."""
+    nets = [randomise(models.VGG11(3, plan=(6, "M"), image_size=16), seed) for seed in (1, 2)]
+    images = torch.utils.data.TensorDataset(batches(count=1)[0], torch.zeros(40))
+    with pytest.raises(ValueError, match=r"a batch has shape \[3, 16, 16\], must have 4 dim.*Load"):
+        correlate(derive(nets[0], IMAGE), *nets, images)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_sums_of_half_precision_do_not_overflow(kind):
+    g = torch.Generator().manual_seed(0)
+    b, a = (100 * torch.randn(2000, 4, 5, 5, generator=g).to(kind) for _ in range(2))
+    found = [Correlation(), Correlation()]
+    found[0].update(b, b + a)
+    found[1].update(b.double(), (b + a).double())
+    assert torch.allclose(found[0].matrix(), found[1].matrix(), atol=1e-3)

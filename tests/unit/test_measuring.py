@@ -210,3 +210,24 @@ def test_a_planted_permutation_is_found_below_noise_at_the_last_point(name):
     right = sum(int((found[k] == planted[k]).sum()) for k in planted)
     channels = sum(group.size for group in symmetry.groups)
     assert right > 0.92 * channels  # at the gates 17, 19 and 224 of 46, 46 and 248
+
+
+class InPlace(nn.Module):
+    """A residual stream, or a gated one, that is overwritten by a call whose result is not used."""
+
+    def __init__(self, gated: bool):
+        super().__init__()
+        self.gated = gated
+        self.one, self.two, self.last = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.one(x)
+        branch = F.relu(self.two(x))
+        x.mul_(branch) if self.gated else x.add_(branch)
+        return self.last(x)
+
+
+@pytest.mark.parametrize(("gated", "last"), [(False, "add_"), (True, "mul_")])
+def test_a_stream_that_is_overwritten_in_place_is_measured_at_its_sum(gated, last):
+    (group,) = derive(InPlace(gated), torch.zeros(2, 4)).groups
+    assert [name for name, _ in group.taps] == ["one", last]

@@ -67,7 +67,7 @@ def test_magnitudes_that_differ_in_the_last_digits_are_told_apart():
 @pytest.mark.parametrize(
     ("sparsity", "hint"),
     [
-        *((90, ", so 90 % is 0.9"), (1.5, ", so 1.5 % is 0.015"), (100, ", so 100 % is 1")),
+        *((90, ", so 90 % is 0.9"), (1.5, ", so 1.5 % is 0.015"), (100, "")),
         *((1, ""), (-0.5, ""), (250, ""), (float("nan"), "")),
     ],
 )
@@ -128,3 +128,15 @@ def test_a_mask_to_be_pruned_is_bool_and_one_to_be_applied_is_zeros_and_ones():
 def test_weights_have_no_sparsity():
     with pytest.raises(ValueError, match=r"^mask entry 'layer0.weight' has other values than 0"):
         sparsity_of(weights(0))
+
+
+def test_a_mask_without_entries_is_refused():
+    with pytest.raises(ValueError, match="the mask has no entry"):
+        prune({"a": torch.ones(2)}, {}, 0.5)
+
+
+def test_a_masked_weight_is_zero_whatever_it_was():
+    weights = {"a": torch.tensor([float("nan"), float("inf"), 2.0, 3.0])}
+    mask = {"a": torch.tensor([False, False, False, True])}
+    assert apply(mask, weights)["a"].tolist() == [0.0, 0.0, 0.0, 3.0]
+    assert apply({"a": mask["a"].float()}, weights)["a"].tolist() == [0.0, 0.0, 0.0, 3.0]

@@ -414,3 +414,12 @@ def test_one_map_may_gate_all_channels():
 def test_channels_of_different_block_length_are_refused():
     with pytest.raises(UnsupportedModelError, match="operation add joins channels of different"):
         derive(Attention(mixed=True).double(), IMAGE)
+
+
+def test_a_permuted_state_keeps_the_versions_of_its_modules():
+    """torchvision's MNASNet, among others, loads no state without them."""
+    model = models.VGG11(3, plan=(6, "M"), image_size=16).double()
+    symmetry, state = derive(model, IMAGE), model.state_dict()
+    perms = shuffled(symmetry, torch.Generator().manual_seed(1))
+    assert permute(symmetry, perms, state)._metadata == state._metadata
+    assert not hasattr(permute(symmetry, perms, dict(state)), "_metadata")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from maskalign import matching, models, training
+from maskalign import connectivity, matching, models, training
 from maskalign.graph import UnsupportedModelError, derive
 from maskalign.wrapped import refuse_wrapped
 from torch import nn
@@ -88,3 +88,15 @@ def test_a_network_is_accepted_once_it_is_unwrapped():
     refuse_wrapped(model)
     assert torch.equal(model[2].weight != 0, mask)
     refuse_wrapped(torch.compile(net())._orig_mod)
+
+
+def test_a_wrapped_network_has_no_line_and_no_statistics():
+    state = net().state_dict()
+    calls = [
+        lambda model: connectivity.path(model, state, state, [0.0, 1.0], list, list, []),
+        lambda model: connectivity.surface(model, [], list, list),
+        lambda model: connectivity.reset_batch_norm([model], [X]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"model\.2 is pruned by torch\.nn\.utils\.prune"):
+            call(pruned())

@@ -11,6 +11,7 @@ from torch import nn
 from maskalign.batches import Batches, images_of
 from maskalign.checkpoint import load_weights
 from maskalign.entries import check_same, shapes
+from maskalign.wrapped import refuse_wrapped
 
 State = dict[str, torch.Tensor]
 Inputs = Callable[[], Batches]
@@ -70,8 +71,11 @@ def reset_batch_norm(models: Sequence[nn.Module], inputs: Batches) -> None:
         inputs: images [N, ...], or tuples that begin with them, such as (images, labels).
 
     Raises:
-        ValueError: one line, if there is no batch, or a batch is none.
+        ValueError: one line, if there is no batch, a batch holds no images, or torch has wrapped a
+            network.
     """
+    for model in models:
+        refuse_wrapped(model)
     norms = [m for model in models for m in model.modules() if isinstance(m, NORMS)]
     momenta = [m.momentum for m in norms]
     for model in models:
@@ -233,6 +237,7 @@ def surface(
     Returns:
         The values of ``evaluate``, in the order of ``states``.
     """
+    _check(model)
     found = []
     for part in _parts(model, states):
         nets = networks(model, (state() for state in part))
@@ -252,6 +257,7 @@ def networks(model: nn.Module, states: Iterable[State]) -> list[nn.Module]:
 
 
 def _check(model: nn.Module, **states: State) -> None:
+    refuse_wrapped(model)
     for name, state in states.items():
         check_same(state, shapes(model.state_dict()), name, "the model")
 

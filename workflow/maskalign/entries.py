@@ -72,9 +72,17 @@ def check_same(tensors: Mapping[str, Any], known: Shapes, who: str, reference: s
     """
     found = shapes(tensors)
     differs = f"{who} differs from {reference}"
+    for name in found:
+        if name.endswith("_orig") and name.removesuffix("_orig") + "_mask" in found:
+            raise ValueError(
+                f"{who} is pruned by torch.nn.utils.prune ({name!r}): call "
+                "torch.nn.utils.prune.remove first"
+            )
     for name, shape in known.items():
         if name not in found:
-            raise ValueError(f"{differs}: it has no {name!r}, so depth or architecture differ")
+            other = [k for k in found if _bare(k) == _bare(name)]
+            why = f", but {other[0]!r}" if other else ", so depth or architecture differ"
+            raise ValueError(f"{differs}: it has no {name!r}{why}")
         if shape != found[name]:
             raise ValueError(f"{differs}: {name} has shape {found[name]}, not {shape}")
     for name in found:

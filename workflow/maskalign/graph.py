@@ -62,6 +62,8 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
     refuse_wrapped(model, error=UnsupportedModelError)
     with _in_eval_mode(model):
         symmetry = _Derivation(model, example).symmetry()
+        _refuse_layers_of_training(model, symmetry.graph)
+        model.eval()
         group = changed_by(symmetry, model, example)
     if group:
         raise UnsupportedModelError(
@@ -70,6 +72,24 @@ def derive(model: nn.Module, example: Tensor) -> Symmetry:
             "so its symmetry cannot be derived"
         )
     return symmetry
+
+
+def _refuse_layers_of_training(model: nn.Module, graph: fx.Graph) -> None:
+    """Refuse layers that are called in training alone: no permutation would reach them."""
+    model.train()
+    try:
+        training = fx.Tracer().trace(model)
+    except Exception:  # how a network trains is its own affair, as long as it can be evaluated
+        return
+    called = {node.target for node in graph.nodes if node.op == "call_module"}
+    for node in training.nodes:
+        if node.op == "call_module" and node.target not in called:
+            module = model.get_submodule(node.target)
+            if any(True for _ in module.parameters()):
+                raise UnsupportedModelError(
+                    f"module {node.target} ({type(module).__name__}) is called in training alone, "
+                    "so its symmetry cannot be derived"
+                )
 
 
 @contextlib.contextmanager
@@ -112,7 +132,10 @@ class _Derivation:
     FIXED = 0  # label of inputs and outputs
 
     def __init__(self, model: nn.Module, example: Tensor):
-        self.modules = dict(model.named_modules())
+        if not isinstance(example, Tensor):
+            kind = type(example).__name__
+            raise UnsupportedModelError(f"example is a {kind}, must be a tensor of images [N, ...]")
+        self.modules, self.input_ndim = dict(model.named_modules()), example.ndim
         self.joined = [self.FIXED]
         self.sizes = [0]
         self.places: dict[tuple[str, int], _Axis] = {}
@@ -332,7 +355,7 @@ class _Derivation:
         ]
         hidden = tuple(name for name, a in self.producers.items() if self._root(a.label) in free)
         entries = shapes(self.modules[""].state_dict())
-        return Symmetry(tuple(groups), hidden, self.graph, entries)
+        return Symmetry(tuple(groups), hidden, self.graph, entries, self.input_ndim)
 
     def _places(self, root: int) -> tuple[Place, ...]:
         return tuple(

@@ -31,28 +31,39 @@ def changed_by(symmetry: Symmetry, model: nn.Module, example: Tensor) -> str | N
         symmetry: derived for ``model``.
         model: a network in eval mode; it is not changed, nor is torch's random state.
         example: an input batch [N, ...]; only its shape counts, unless it holds integers.
+
+    Raises:
+        ValueError: one line, if the network cannot be copied.
     """
     generator = torch.Generator().manual_seed(0)
     own = _entries(model)
     drawn = {k: _drawn(k, v, isinstance(v, nn.Parameter), generator) for k, v in own.items()}
     x = _normal(example, generator) if example.is_floating_point() else example
     for images, double in ((1, True), (len(x), True), (len(x), False)):
+        net = _copied(model)
         for weights in (drawn, own):
             try:
-                trial = _Trial(model, weights, x[:images], double)
+                trial = _Trial(net, weights, x[:images], double)
             except Exception:  # whatever a network asks of its input; it ran on the example
-                break
+                continue
             if trial.finite:
                 return _first_changed(symmetry, trial, generator)
     return None
 
 
-class _Trial:
-    """A copy of a network with certain weights, and its outputs for one input."""
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        kind, line = type(model).__name__, str(error).splitlines()[0]
+        raise ValueError(f"{kind} cannot be copied, so it cannot be checked: {line}") from None
 
-    def __init__(self, model: nn.Module, weights: Weights, x: Tensor, double: bool):
-        self.weights, self.x = weights, x
-        self.net = copy.deepcopy(model)
+
+class _Trial:
+    """A network with certain weights, and its outputs for one input."""
+
+    def __init__(self, net: nn.Module, weights: Weights, x: Tensor, double: bool):
+        self.net, self.weights, self.x = net, weights, x
         if double:
             self.net.double()
             self.x = x.double() if x.is_floating_point() else x
@@ -69,7 +80,8 @@ class _Trial:
 
     def changed(self, permutations: Permutations, symmetry: Symmetry) -> bool:
         """Return whether the permuted network has other outputs, by more than rounding."""
-        outputs = self._run(permute(symmetry, permutations, self.weights))
+        known = {k: v for k, v in self.weights.items() if k in symmetry.entries}
+        outputs = self._run(self.weights | permute(symmetry, permutations, known))
         return any(
             not (b - a).abs().amax() <= self.tolerance * a.abs().amax()
             for a, b in zip(self.outputs, outputs, strict=True)

@@ -23,6 +23,7 @@ from maskalign.symmetry import (
     permute,
 )
 
+HALF = (torch.float16, torch.bfloat16)
 EPSILON = 1e-4  # in cov / (std_A std_B + epsilon), as published
 
 Correlations = dict[str, list[Tensor]]  # by group, one [C of B, C of A] a measuring point
@@ -52,6 +53,8 @@ class Correlation:
         """Add a batch of activations [N, C, ...] of B and A."""
         # [N, C, ...] -> [samples, C]: no copy where channels are last in memory.
         b, a = (z.movedim(1, -1).flatten(0, -2) for z in (b, a))
+        if b.dtype in HALF:  # sums over a batch would overflow
+            b, a = b.float(), a.float()
         if not self.count:
             self.shifts = [z[0].clone() for z in (b, a)]
             self.sums = [z.new_zeros(z.shape[1], dtype=torch.float64) for z in (b, a)]
@@ -128,6 +131,12 @@ def correlate(
     try:
         both = paired(symmetry, a.eval(), b.eval(), update, which)
         for x in images_of(batches, "match on"):
+            if x.ndim != symmetry.input_ndim:
+                shape, wanted = list(x.shape), symmetry.input_ndim
+                raise ValueError(
+                    f"a batch has shape {shape}, must have {wanted} dimensions: pass a DataLoader, "
+                    "not its data set"
+                )
             both(x)
     finally:
         for module, mode in modes.items():

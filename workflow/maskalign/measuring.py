@@ -38,12 +38,13 @@ def read_values(
             read.update(before[sources[0]] or sources)
         elif len(sources) == 1:
             before[node] = before[sources[0]] or (sources if merges(node) else [])
-            if values[node] is values[sources[0]] and not node.users:
-                overwritten[node.all_input_nodes[0]] = node  # in place, and its result is not used
         else:
-            # What is broadcast, such as a gate, does not count.
+            # An operand that is broadcast, such as a gate, is not the value that is read.
             found = [before[n] for n in sources if values[n].shape == values[node].shape]
             one_position = values[node][0].numel() == values[node].shape[axes[node].dim]
             if all(found) or (one_position and any(found)):
                 before[node] = list(itertools.chain(*found))
+        elsewhere = node in layers or not sources or node.users
+        if not elsewhere and values[node] is values[sources[0]]:
+            overwritten[node.all_input_nodes[0]] = node  # in place, and its result is not used
     return [node for node in axes if node in read]

@@ -41,8 +41,10 @@ def prune(weights: dict[str, torch.Tensor], mask: Mask, sparsity: float) -> Mask
     {'a.weight': tensor([[False,  True]]), 'b.weight': tensor([ True, False])}
     """
     if not 0 <= sparsity < 1:
-        hint = f", so {sparsity:g} % is {sparsity / 100:g}" if 1 < sparsity <= 100 else ""
+        hint = f", so {sparsity:g} % is {sparsity / 100:g}" if 1 < sparsity < 100 else ""
         raise ValueError(f"sparsity {sparsity:g} is not allowed: 0 <= sparsity < 1{hint}")
+    if not mask:
+        raise ValueError("the mask has no entry, so there is nothing to prune")
     check_mask(mask, weights)
     for name, m in mask.items():
         if m.dtype != torch.bool:
@@ -74,7 +76,9 @@ def sparsity_of(mask: Mask) -> float:
 def apply(mask: Mask, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return ``weights`` with masked entries exactly zero; for errors see ``check_mask``."""
     check_mask(mask, weights)
-    return {k: v * mask[k].to(v) if k in mask else v for k, v in weights.items()}
+    return {
+        k: v.where(mask[k].to(v.device).bool(), 0) if k in mask else v for k, v in weights.items()
+    }
 
 
 def check_mask(mask: Mask, weights: Mapping[str, torch.Tensor]) -> None:

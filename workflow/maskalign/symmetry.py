@@ -5,6 +5,7 @@ reordered alike. Axes that must be reordered alike are one group with one permut
 outputs are never permuted. ``maskalign.graph`` derives the groups of a network.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -56,12 +57,14 @@ class Symmetry:
         groups: in the order of the graph.
         hidden_layers: convolution and linear modules whose outputs are permutable.
         entries: names and shapes of the network's state_dict.
+        input_ndim: dimensions of a batch of inputs, that of images included.
     """
 
     groups: tuple[Group, ...]
     hidden_layers: tuple[str, ...]
     graph: fx.Graph = field(repr=False)
     entries: Shapes = field(repr=False, hash=False)
+    input_ndim: int
 
     def check_network(self, model: nn.Module, name: str) -> None:
         """Raise ValueError, one line, unless ``model`` has this architecture and its widths."""
@@ -194,7 +197,9 @@ def permute(
     """
     check_entries(tensors, symmetry.entries)
     indices = checked(permutations, {group.name: group.size for group in symmetry.groups})
-    permuted = dict(tensors)
+    permuted = OrderedDict(tensors)
+    if hasattr(tensors, "_metadata"):  # of a state_dict: versions of modules, which some ask for
+        permuted._metadata = tensors._metadata
     for group in symmetry.groups:
         perm = indices[group.name]
         for place in group.places:
@@ -220,7 +225,9 @@ def checked(permutations: Permutations, sizes: dict[str, int]) -> Permutations:
         perm = permutations.get(name)
         is_index = isinstance(perm, Tensor) and perm.dtype in INTEGERS
         if not is_index or perm.sort().values.tolist() != list(range(size)):
-            raise ValueError(f"group {name} needs a permutation of {size} channels, as integers")
+            raise ValueError(
+                f"group {name} needs a permutation of {size} channels, as a tensor of integers"
+            )
     return {name: permutations[name].long() for name in sizes}
 
 

@@ -40,7 +40,8 @@ test-browser: $(READY)
 test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm
 
-# Kills at every moment and of one process of several, full disks, no memory, no permission: some two minutes.
+# Kills at every moment and of one process of several, full disks, no memory, no permission; a study twice, to the
+# same bits: some four minutes.
 test-faults: $(READY)
 	$(BIN)/pytest tests/faults
 

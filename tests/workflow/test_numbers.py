@@ -1,7 +1,6 @@
 """The numbers of a finished study, made again by other means."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from maskalign.study import Study
-from running import TINY, copy_workflow, run_tiny
+from running import TINY
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
@@ -117,29 +116,3 @@ def test_table_figure_and_collected_results_have_the_same_numbers(results):
         for shown in (table, figure, other):
             assert shown.loc[method, "mean"] == pytest.approx(own.value.mean(), rel=1e-7)
             assert shown.loc[method, "std"] == pytest.approx(np.std(own.value, ddof=1), rel=1e-7)
-
-
-# Runs of every stage, and all that is made of them, made once more.
-AGAIN = ["digits/vgg11-x1", "digits/resnet20-x1/match/weights"]
-AGAIN += [f"digits/resnet20-x1/{stage}" for stage in ("imp_barrier", "landscape", "diversity")]
-
-
-def test_the_same_study_again_has_the_same_bits(tiny, tmp_path):
-    """Of every rule; only records, and the page that shows them, say when and where a run was."""
-    again = copy_workflow(tmp_path)
-    shutil.copytree(tiny / ".snakemake", again / ".snakemake", symlinks=True)
-    shutil.copytree(tiny / "results", again / "results", copy_function=shutil.copy2)
-    gone = [again / "results/tiny/runs/paper" / folder for folder in AGAIN]
-    for place in gone:
-        assert place.exists()
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
-    run_tiny(again, cores=1)
-    names = sorted(f.relative_to(tiny) for f in (tiny / "results/tiny").rglob("*") if f.is_file())
-    names = [n for n in names if "logs" not in n.parts and n.name != "report.html"]
-    assert len(names) > 100
-    for name in names:
-        if name.suffix == ".json" and name.name == "result.json":
-            first, second = (json.loads((f / name).read_text()) for f in (tiny, again))
-            assert first | {"provenance": 0} == second | {"provenance": 0}, name
-        else:
-            assert (tiny / name).read_bytes() == (again / name).read_bytes(), name

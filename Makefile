@@ -41,7 +41,7 @@ test-slurm: $(READY)
 	$(BIN)/pytest tests/slurm
 
 # Kills at every moment and of one process of several, full disks, no memory, no permission; a study twice, to the
-# same bits: some four minutes.
+# same bits: some five minutes.
 test-faults: $(READY)
 	$(BIN)/pytest tests/faults
 

@@ -1,4 +1,4 @@
-"""What torch has wrapped or rewritten is refused with what to do, wherever a network is given."""
+"""A network that torch has wrapped or rewritten is refused by a line that says what to do."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
 """The paper's claims, each with the number that a pair or a mask contributes to its test.
 
-Whatever a pair contributes, over widths, sparsities and rewind epochs, is reduced to one number, a
-mean or a slope: networks of one pair share seeds, and runs share networks, so that only pairs are
-independent. A pair that lacks a run of these cells has no number.
+A pair gives a claim one number, a mean or a slope over widths, sparsities and rewind epochs. Its
+networks share seeds and its runs share networks, so that only pairs are independent. A pair that
+lacks a run of these cells has no number.
 """
 
 import math
@@ -14,7 +14,7 @@ import pandas as pd
 
 from maskalign.units import UNIT, Results, over_widths, shared
 
-# What a claim says of its number: above 0; within the margin of 0; below the margin.
+# Kinds of claims: the number is above 0, within the margin of 0, or below the margin.
 ABOVE, CLOSE, BELOW = "above", "close", "below"
 
 

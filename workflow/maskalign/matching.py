@@ -42,8 +42,8 @@ class Correlation:
 
     Sums are of activations minus the first one, so that a large mean costs no digits and a constant
     channel gives exactly 0.
-    Within a batch they have the activations' precision, over batches float64; they stay on the
-    device, whatever the number of images.
+    Within a batch they have the activations' precision, at least float32; over batches float64.
+    They stay on the device, whatever the number of images.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""What each independent pair (A, B), and each mask of an ensemble, brings to a claim.
+"""The results of each independent pair (A, B), and of each mask of an ensemble, for the claims.
 
 A cell is a setting that the study runs for a pair, such as a width, a sparsity and a rewind epoch.
 A claim compares pairs only over cells that the study plans for every pair of a data set and model:

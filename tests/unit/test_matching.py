@@ -10,10 +10,14 @@ from maskalign.graph import derive
 from maskalign.matching import (
     Correlation,
     agreement,
+    assignment_margins,
     correlate,
+    correlations_of,
     match_activations,
+    match_activity,
     match_weights,
     matched_correlation,
+    observe,
     solve,
     weight_similarity,
 )
@@ -344,6 +348,7 @@ def test_permutations_of_other_channels_are_refused(change, line):
         lambda: matched_correlation(correlations, wrong),
         lambda: agreement(correlations, wrong, right),
         lambda: agreement(correlations, right, wrong),
+        lambda: assignment_margins(correlations, wrong),
     )
     for call in calls:
         with pytest.raises(ValueError) as error:
@@ -468,3 +473,132 @@ def test_sums_of_half_precision_do_not_overflow(kind):
     found[0].update(b, b + a)
     found[1].update(b.double(), (b + a).double())
     assert torch.allclose(found[0].matrix(), found[1].matrix(), atol=1e-3)
+
+
+# -- activity: mean and standard deviation of single channels --------------------------------------
+
+
+def observed(*points, batches=1):
+    """Return one group's correlations of activations (of B, of A) [N, C] per measuring point."""
+    found = []
+    for b, a in points:
+        found.append(Correlation())
+        for pair in zip(b.chunk(batches), a.chunk(batches), strict=True):
+            found[-1].update(*pair)
+    return {"layer": found}
+
+
+def signals(means, stds, seed):
+    """Return activations [400, C] of exactly these means and standard deviations."""
+    z = torch.randn(400, len(means), generator=torch.Generator().manual_seed(seed)).double()
+    z = (z - z.mean(0)) / z.std(0, correction=0)
+    return z * torch.tensor(stds).double() + torch.tensor(means).double()
+
+
+def test_activity_recovers_a_shuffled_copy_as_far_as_moments_tell_channels_apart(pair):
+    symmetry, a, _ = pair
+    perms = shuffled(symmetry, torch.Generator().manual_seed(5))
+    copied = copy.deepcopy(a)
+    copied.load_state_dict(permute(symmetry, perms, a.state_dict()))
+    found = match_activity(observe(symmetry, a, copied, batches(), "all"))
+    stds = spread(symmetry, copied, "first")
+    for group in symmetry.groups:
+        live = stds[group.name] > 1e-3
+        assert torch.equal(found[group.name][live], perms[group.name][live]), group.name
+
+
+def test_activity_of_a_channel_is_its_mean_and_standard_deviation():
+    b, a = (signals([3.0, -1000, 0, 5], [1.0, 0.5, 2, 3], seed) for seed in (0, 1))
+    for batches in (1, 3, 400):
+        (point,) = observed((b, a), batches=batches)["layer"]
+        for moments, z in zip(point.activity(), (b, a), strict=True):
+            expected = torch.stack([z.mean(0), z.std(0, correction=0)])
+            assert torch.allclose(moments, expected, rtol=1e-9)
+
+
+def test_activity_is_blind_to_correlation():
+    """Channels are matched by their moments, though each correlates fully with another one."""
+    b = signals([0.0, 1, 2, 3], [1.0, 1, 2, 2], 0)
+    a = (b - b.mean(0)) / b.std(0, correction=0)
+    moments = ([2.0, 3, 0, 1], [2.0, 2, 1, 1])
+    a = a * torch.tensor(moments[1]).double() + torch.tensor(moments[0]).double()
+    points = observed((b, a))
+    assert match_activations(correlations_of(points))["layer"].tolist() == [0, 1, 2, 3]
+    assert match_activity(points)["layer"].tolist() == [2, 3, 0, 1]
+
+
+def test_mean_and_standard_deviation_count_alike_whatever_their_scale():
+    """Means of B differ by 1000, standard deviations by 1; A's decide only where both agree."""
+    b = signals([0.0, 1000, 2000], [1.0, 2, 3], 0)
+    a = signals([900.0, 100, 2000], [1.0, 2, 3], 1)
+    # Of means alone, B's first channel is A's second.
+    assert match_activity(observed((b, a)))["layer"].tolist() == [0, 1, 2]
+    a = signals([0.0, 1000, 2000], [1.9, 1.1, 3], 1)
+    assert match_activity(observed((b, a)))["layer"].tolist() == [0, 1, 2]
+    a = signals([900.0, 100, 2000], [1.9, 1.1, 3], 1)
+    assert match_activity(observed((b, a)))["layer"].tolist() == [1, 0, 2]
+
+
+def test_distances_of_activity_are_summed_over_measuring_points():
+    unclear = signals([0.0, 0.1, 0.2], [1.0, 1.1, 1.2], 0), signals([0.05, 0.05, 0.2], [1.1] * 3, 1)
+    clear = signals([0.0, 5, 9], [1.0, 3, 5], 2), signals([5.0, 0, 9], [3.0, 1, 5], 3)
+    assert match_activity(observed(clear))["layer"].tolist() == [1, 0, 2]
+    assert match_activity(observed(unclear))["layer"].tolist() != [1, 0, 2]
+    for points in ((unclear, clear), (clear, unclear)):
+        assert match_activity(observed(*points))["layer"].tolist() == [1, 0, 2]
+
+
+def test_a_moment_that_all_channels_of_b_share_does_not_count():
+    """B's means are all 0, so that no distance of means has a unit."""
+    b = torch.cat([z := torch.randn(50, 3, dtype=torch.double), -z]) * torch.tensor([1.0, 2, 3])
+    a = b[:, [2, 0, 1]] + torch.tensor([0.0, 7, 3])
+    point = observed((b, a))["layer"][0]
+    point.sums[0], point.shifts[0] = torch.zeros(3).double(), torch.zeros(3).double()
+    point.squares[0] = b.square().sum(0)
+    assert match_activity({"layer": [point]})["layer"].tolist() == [1, 2, 0]
+    alone = observed((torch.randn(9, 1), torch.randn(9, 1)))
+    assert match_activity(alone)["layer"].tolist() == [0]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 1e200])
+@pytest.mark.parametrize("net", [0, 1])
+def test_a_diverged_networks_activity_is_still_assigned(broken, net):
+    sound = [signals([0.0, 1, 2, 3], [1.0, 2, 1, 4], seed) for seed in (0, 1)]
+    spoiled = [z.clone() for z in sound]
+    spoiled[net][:, 1] = broken
+    for points in ([spoiled], [spoiled, sound], [[z * broken for z in sound]]):
+        perm = match_activity(observed(*points))["layer"]
+        assert sorted(perm.tolist()) == [0, 1, 2, 3]
+    # A point at which the network has diverged leaves the decision to the others.
+    whole = [z * broken for z in sound]
+    assert match_activity(observed(whole, sound))["layer"].tolist() == [0, 1, 2, 3]
+
+
+def test_one_pass_gives_correlations_and_activity(pair):
+    symmetry, a, b = pair
+    points = observe(symmetry, a, b, batches(), "all")
+    apart = correlate(symmetry, a, b, batches(), "all")
+    together = correlations_of(points)
+    assert together.keys() == apart.keys() == {g.name for g in symmetry.groups}
+    for group in symmetry.groups:
+        assert len(points[group.name]) == len(group.taps)
+        for one, other in zip(together[group.name], apart[group.name], strict=True):
+            assert torch.equal(one, other)
+
+
+# -- margins of an assignment ----------------------------------------------------------------------
+
+
+def test_the_margin_of_a_channel_is_to_the_best_of_the_others():
+    first = torch.tensor([[0.9, 0.5, 0.1], [0.8, 0.6, 0.2], [0.3, 0.3, 0.3]])
+    second = torch.tensor([[0.7, 0.9, 0.1], [0.8, 0.2, 0.6], [0.1, 0.3, 0.5]])
+    found = assignment_margins({"layer": [first, second]}, {"layer": torch.tensor([0, 1, 2])})
+    # Means over both points: rows .8 .7 .1, .8 .4 .4 and .2 .3 .4.
+    assert found["layer"].tolist() == pytest.approx([0.1, -0.4, 0.1])
+    found = assignment_margins({"layer": [first]}, {"layer": torch.tensor([1, 0, 2])})
+    assert found["layer"].tolist() == pytest.approx([-0.4, 0.2, 0.0])
+
+
+def test_a_channel_without_others_has_no_margin():
+    found = assignment_margins({"one": [torch.ones(1, 1)]}, {"one": torch.tensor([0])})
+    assert found["one"].isnan().tolist() == [True]

@@ -389,11 +389,17 @@ def test_a_run_that_another_job_has_taken_over_writes_nothing(
 
 def by_hand(chain, a, b, how, seeds=(A, B)):
     """Return correlations, symmetry and both networks' weights."""
+    found, *rest = observed_by_hand(chain, a, b, how, seeds)
+    return matching.correlations_of(found), *rest
+
+
+def observed_by_hand(chain, a, b, how, seeds=(A, B)):
+    """Return observed activations, symmetry and both networks' weights."""
     net_a, net_b = chain.network(Path(a)), chain.network(Path(b))
     groups = graph.derive(net_a, torch.zeros(2, 1, 8, 8))
     batches = chain.images.train_subset(how["images"], ("match", *seeds), how["augment"])
     inputs = (x for x, _ in batches)
-    found = matching.correlate(groups, net_a, net_b, inputs, how["measure"])
+    found = matching.observe(groups, net_a, net_b, inputs, how["measure"])
     return found, groups, net_a.state_dict(), net_b.state_dict()
 
 
@@ -427,6 +433,7 @@ def _where(row):
         {"images": 100},
         {"augment": False},
         {"method": "weights"},
+        {"method": "activity"},
         {"epoch": 1},
     ],
     ids=str,
@@ -442,6 +449,9 @@ def test_a_is_matched_to_b_on_the_images_that_are_asked_for(chain, tmp_path, cha
     correlations, groups, of_a, of_b = by_hand(chain, a, b, how)
     if change.get("method") == "weights":
         expected = matching.match_weights(groups, of_a, of_b, generator("match", A, B))
+    elif change.get("method") == "activity":
+        expected = matching.match_activity(observed_by_hand(chain, a, b, how)[0])
+        assert not [m for m in record(tmp_path)["metrics"] if "method" in m]  # nothing beside it
     else:
         expected = matching.match_activations(correlations)
     assert difference(perm, expected) == 0

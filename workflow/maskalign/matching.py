@@ -1,6 +1,7 @@
 """Finding the permutation that aligns network A to network B (paper, section 3; SPEC, method 3).
 
-The paper matches by activations. Matching by weights is beyond the paper.
+The paper matches by activations. Matching by weights, and by the activity of single channels, is
+beyond the paper.
 
 Reordering hidden channels only reorders activations, so one joint forward pass over the images
 gathers the correlations of all groups at once; matching layer by layer finds the same.
@@ -27,6 +28,7 @@ HALF = (torch.float16, torch.bfloat16)
 EPSILON = 1e-4  # in cov / (std_A std_B + epsilon), as published
 
 Correlations = dict[str, list[Tensor]]  # by group, one [C of B, C of A] a measuring point
+Observed = dict[str, list["Correlation"]]  # by group, one per measuring point
 
 
 class Agreement(NamedTuple):
@@ -67,13 +69,26 @@ class Correlation:
         self.products += b.T @ a
         self.count += len(b)
 
-    def matrix(self) -> Tensor:
-        """Return the correlation [C of B, C of A]; 0 wherever a channel is constant."""
+    def _moments(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return means, of the shifted activations, and standard deviations of B and A."""
         means = [s / self.count for s in self.sums]
         stds = [
             (q / self.count - m.square()).clamp_min(0).sqrt()
             for q, m in zip(self.squares, means, strict=True)
         ]
+        return means, stds
+
+    def activity(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of every channel: [2, C] of B and [2, C] of A."""
+        b, a = (
+            torch.stack([mean + shift, std])
+            for mean, std, shift in zip(*self._moments(), self.shifts, strict=True)
+        )
+        return b, a
+
+    def matrix(self) -> Tensor:
+        """Return the correlation [C of B, C of A]; 0 wherever a channel is constant."""
+        means, stds = self._moments()
         covariance = self.products / self.count - torch.outer(*means)
         score = covariance / (torch.outer(*stds) + EPSILON)
         dead = [(q == 0) | (s == 0) for q, s in zip(self.squares, stds, strict=True)]
@@ -100,11 +115,24 @@ def solve(score: Tensor) -> Tensor:
     return torch.as_tensor(columns)
 
 
-@torch.no_grad()
 def correlate(
     symmetry: Symmetry, a: nn.Module, b: nn.Module, batches: Batches, which: str = "last"
 ) -> Correlations:
     """Correlate the activations of A and B, all groups in one pass.
+
+    For arguments and errors see ``observe``.
+
+    Returns:
+        For each group one matrix [C of B, C of A] a measuring point, on the CPU.
+    """
+    return correlations_of(observe(symmetry, a, b, batches, which))
+
+
+@torch.no_grad()
+def observe(
+    symmetry: Symmetry, a: nn.Module, b: nn.Module, batches: Batches, which: str = "last"
+) -> Observed:
+    """Gather the activations of A and B, all groups in one pass.
 
     Args:
         symmetry: of the architecture of both.
@@ -113,7 +141,8 @@ def correlate(
         which: measuring points of a group, ``first``, ``last`` or ``all``.
 
     Returns:
-        For each group one matrix [C of B, C of A] a measuring point, on the CPU.
+        For each group one ``Correlation`` per measuring point: correlations and activity of its
+        channels.
 
     Raises:
         ValueError: one line, if the network has no hidden channels, there is no batch, or a batch
@@ -142,14 +171,39 @@ def correlate(
         for module, mode in modes.items():
             module.training = mode
     return {
-        group.name: [c.matrix().cpu() for (of, _), c in found.items() if of == g]
+        group.name: [c for (of, _), c in found.items() if of == g]
         for g, group in enumerate(symmetry.groups)
     }
+
+
+def correlations_of(observed: Observed) -> Correlations:
+    """Return for each group one matrix [C of B, C of A] per measuring point, on the CPU."""
+    return {name: [c.matrix().cpu() for c in points] for name, points in observed.items()}
 
 
 def match_activations(correlations: Correlations) -> Permutations:
     """Match A to B by their activations; the matrices of a group's measuring points are summed."""
     return {name: solve(sum(matrices)) for name, matrices in correlations.items()}
+
+
+def match_activity(observed: Observed) -> Permutations:
+    """Match A to B by mean and standard deviation of their channels' activity alone.
+
+    The sum of squared distances between matched channels is minimised, over both numbers and all
+    measuring points of the group. At each point a number is divided by its standard deviation over
+    B's channels. A number that is the same for all channels of B does not count.
+    """
+    scores = {name: sum(_likeness(c) for c in points) for name, points in observed.items()}
+    return {name: solve(score) for name, score in scores.items()}
+
+
+def _likeness(point: Correlation) -> Tensor:
+    """Return minus the squared distance [C of B, C of A] of the channels' activity at a point."""
+    of_b, of_a = point.activity()
+    spread = of_b.std(1, correction=0)
+    distance = (of_b[:, :, None] - of_a[:, None, :]) / spread[:, None, None]
+    # A distance is infinite or NaN where the spread is 0 or a network has diverged.
+    return -distance.square().nan_to_num(0.0, 0.0, 0.0).sum(0)
 
 
 def matched_correlation(correlations: Correlations, permutations: Permutations) -> dict[str, float]:
@@ -165,6 +219,28 @@ def matched_correlation(correlations: Correlations, permutations: Permutations) 
         )
         for name, matrices in correlations.items()
     }
+
+
+def assignment_margins(correlations: Correlations, permutations: Permutations) -> dict[str, Tensor]:
+    """Return for each channel of B how far its match stands out from the other channels of A.
+
+    The margin is the correlation with the assigned channel of A, minus the highest correlation with
+    any other channel of A. Correlations are means over the measuring points. A margin is negative
+    where the channel of A that correlates best is assigned to another channel of B.
+
+    Returns:
+        For each group [C], on the CPU; NaN in a group of one channel, which has no other.
+
+    Raises:
+        ValueError: one line, if the permutations are not those of the correlations' groups.
+    """
+    margins = {}
+    for name, perm in _indices(correlations, permutations).items():
+        mean = sum(correlations[name]) / len(correlations[name])
+        assigned = mean.gather(1, perm[:, None])
+        others = mean.scatter(1, perm[:, None], -torch.inf).amax(1)
+        margins[name] = (assigned[:, 0] - others).where(others.isfinite(), torch.nan)
+    return margins
 
 
 def agreement(

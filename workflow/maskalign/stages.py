@@ -87,8 +87,10 @@ def match(
 ):
     """Find the permutation that aligns dense model ``a`` to ``b``, or to b at an earlier epoch.
 
-    What either way of matching raises is recorded for both. ``beside`` is the permutation found the
-    other way, with which this one is compared.
+    Both objectives (activation correlation, weight similarity) are recorded for the permutation,
+    by whichever method it is found. ``beside`` is the permutation found by the other of the methods
+    ``activations`` and ``weights``, with which this one is compared; the method ``activity`` is
+    compared with none.
     """
     if values["b_epoch"] < values["dense"]["epochs"]:
         b = checkpoint(b_checkpoints, values["b_epoch"])
@@ -97,10 +99,13 @@ def match(
     groups, how = symmetry_of(net, images), values["matching"]
     seed = ("match", values["mask_seed"], values["init_seed"])
     inputs = (x for x, _ in images.train_subset(how["images"], seed, how["augment"]))
-    correlations = matching.correlate(groups, model_a, model_b, inputs, how["measure"])
+    observed = matching.observe(groups, model_a, model_b, inputs, how["measure"])
+    correlations = matching.correlations_of(observed)
     states = model_a.state_dict(), model_b.state_dict()
     if how["method"] == "activations":
         found = matching.match_activations(correlations)
+    elif how["method"] == "activity":
+        found = matching.match_activity(observed)
     else:
         found = matching.match_weights(groups, *states, generator(*seed))
 

@@ -59,6 +59,24 @@ def check_entries(tensors: Mapping[str, Tensor], known: Shapes, what: str = "ent
             raise ValueError(f"{what} {name!r} has shape {shape}, the network's is {known[name]}")
 
 
+def check_alike(tensors: Mapping[str, Tensor], known: Shapes, who: str, reference: str) -> None:
+    """Check that a mask has the entries of another one.
+
+    Args:
+        tensors: the mask ``who``.
+        known: the entries of the mask ``reference``.
+        who, reference: for the message.
+
+    Raises:
+        ValueError: one line that names the first difference.
+    """
+    found = shapes(tensors)
+    for name in known | found:
+        here, there = (entries.get(name, "missing") for entries in (found, known))
+        if here != there:
+            raise ValueError(f"{who} differs from {reference}: {name!r} is {here}, must be {there}")
+
+
 def check_same(tensors: Mapping[str, Any], known: Shapes, who: str, reference: str) -> None:
     """Check that two networks have the same entries.
 

@@ -52,16 +52,16 @@ def test_of_equal_margins_the_overlap_falls_to_the_density(density):
     """All channels and positions are alike, so a draw keeps every weight with this probability."""
     blocks = torch.block_diag(*[torch.ones(3, 3)] * 8).bool()[:, :, None, None].expand(24, 24, 3, 3)
     given = blocks if density < 0.5 else ~blocks
-    draws = [redraw(given, generator("draw", i)) for i in range(10)]
-    deviation = (density * (1 - density) / (10 * int(given.sum()))) ** 0.5
+    draws = [redraw(given, generator("draw", i)) for i in range(8)]
+    deviation = (density * (1 - density) / (8 * int(given.sum()))) ** 0.5
     assert shares(given, draws) == pytest.approx(density, abs=4 * deviation)
 
 
 def test_of_uneven_margins_the_overlap_falls_to_that_of_independent_draws():
     """Draws of a draw cannot depend on the given layer."""
     given = layer(16, 12, 3, 3, density=0.1)
-    drawn = [redraw(given, generator("draw", i)) for i in range(10)]
-    others = [redraw(redraw(given, generator(i)), generator("again", i)) for i in range(10)]
+    drawn = [redraw(given, generator("draw", i)) for i in range(8)]
+    others = [redraw(redraw(given, generator(i)), generator("again", i)) for i in range(8)]
     expected = torch.tensor([shares(other, drawn) for other in others])
     assert shares(given, drawn) < expected.mean() + 3 * expected.std()
     assert 0.1 < expected.mean() < 0.5
@@ -94,8 +94,8 @@ def test_every_layer_with_the_margins_is_as_probable(name):
     known = boxes(given)
     chain = margins._Chain(given.flatten(2) if given.ndim > 2 else given[:, :, None], generator(0))
     counts = Counter()
-    for _ in range(25 * len(known)):
-        for _ in range(40):
+    for _ in range(20 * len(known)):
+        for _ in range(25):
             chain.sweep()
         counts[tuple(chain.state.nonzero()[:, 0].tolist())] += 1
     assert counts.keys() == set(known)
@@ -105,16 +105,16 @@ def test_every_layer_with_the_margins_is_as_probable(name):
 def test_a_draw_does_not_end_with_an_accepted_swap():
     """Of two layers, an even number of swaps would always lead back to the given one."""
     given, g = torch.eye(2).bool(), generator("draws")
-    changed = sum(not torch.equal(redraw(given, g), given) for _ in range(60))
-    assert 15 < changed < 45
+    changed = sum(not torch.equal(redraw(given, g), given) for _ in range(40))
+    assert 10 < changed < 30
 
 
-def test_sweeps_of_many_swaps_leave_every_layer_as_probable(monkeypatch):
+def test_sweeps_of_many_swaps_leave_every_layer_as_probable():
     """Proposals that meet are all dropped: else, layers of few swaps would be too rare."""
     given = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
     known = boxes(given)
     chain = margins._Chain(given[:, :, None], generator("sweeps"))
-    chain.most = 3
+    chain.most = 3  # a layer this small would get one swap per sweep
     counts = Counter()
     for _ in range(300 * len(known)):
         chain.sweep(), chain.sweep()

@@ -6,12 +6,21 @@ from typing import Any
 
 import torch
 
-from maskalign import connectivity, pruning, symmetry
+from maskalign import connectivity, matching, pruning, symmetry
 from maskalign.diversity import diversity as compare
 from maskalign.evaluation import evaluate_each, predict
 from maskalign.identity import IDENTITY
+from maskalign.overlap import expected_overlap, overlap
 from maskalign.results import CURVE_COLUMNS, PLANE_COLUMNS, Record, merged, write_rows
-from maskalign.stage import Values, begin, load, status_of, symmetry_of, versions_of
+from maskalign.stage import (
+    Values,
+    begin,
+    control,
+    load,
+    status_of,
+    symmetry_of,
+    versions_of,
+)
 
 
 def interpolation(data: str, values: Values, a: str, b: str, permutation: str, curve: str, result):
@@ -82,6 +91,49 @@ def diversity(data: str, values: Values, members: dict[str, list[str]], result: 
         record.versions = merged(record.versions, versions_of(*files))
         where = {"method": method, "split": "test", "status": status_of(*files)}
         record.add(compare(logits, labels), **where)
+    record.finish(result)
+
+
+def diagnosis(
+    data: str,
+    values: Values,
+    a: str,
+    b: str,
+    permutation: str,
+    masks: list[str],
+    own: list[str],
+    result: str,
+):
+    """Compare masks made from A's with B's own, and record the margins of the matching.
+
+    Nothing is trained. ``masks`` are A's and ``own`` B's, one for each of
+    ``values["sparsities"]``; ``values["masks"]`` says how each method makes its mask.
+    """
+    record, images, model = begin(data, values, a, b, permutation, *masks, *own)
+    groups, perm = symmetry_of(model, images), load(permutation, model)
+    for sparsity, of_a, of_b in zip(values["sparsities"], masks, own, strict=True):
+        ticket, target = load(of_a, model), load(of_b, model)
+        at = values | {"sparsity": sparsity}
+        for method, made in values["masks"].items():
+            mask = symmetry.permute(groups, perm, ticket) if made["permuted"] else ticket
+            mask = control(at, method, made["mask_function"], mask, model, images)
+            scores = {
+                "overlap": overlap(mask, target),
+                "expected_overlap": expected_overlap(mask, target),
+            }
+            record.add(scores, method=method, sparsity=sparsity)
+    how = values["matching"]
+    seed = ("match", values["mask_seed"], values["init_seed"])
+    inputs = (x for x, _ in images.train_subset(how["images"], seed, how["augment"]))
+    both = connectivity.networks(model, (load(file, model) for file in (a, b)))
+    found = matching.correlate(groups, *both, inputs, how["measure"])
+    margins = torch.cat(list(matching.assignment_margins(found, perm).values()))
+    margins = margins[~margins.isnan()]
+    scores = {
+        "assignment_margin": margins.mean(),
+        "first_choices": (margins > 0).double().mean(),
+    }
+    record.add({name: float(value) for name, value in scores.items()}, split="train")
     record.finish(result)
 
 

@@ -65,13 +65,26 @@ def images(data: dict[str, Any]) -> tuple[int, int] | None:
     return min(train, asked[0] or train), min(test, asked[1] or test)
 
 
+def classes(data: dict[str, Any]) -> int | None:
+    """Return the number of classes of a data set; None where only its folder knows."""
+    if data["source"] not in IMAGES:
+        return None
+    return CLASSES.get(data["source"], 10) ** data["compose"]
+
+
+def sparse_epochs(values: dict[str, Any]) -> int:
+    """Return the epochs of sparse training: from the rewind epoch to T, times the length."""
+    rest = values["dense"]["epochs"] - values["rewind_epoch"]
+    return round(rest * values.get("length", 1))
+
+
 def of(run: Run, counts: tuple[int, int]) -> Cost:
     """Return the cost of a run on ``counts`` training and test images."""
     values, (train, test) = run["values"], counts
     if "training" in values:
         epochs = values["training"].get("epochs")
         if epochs is None:  # sparse training goes on to T
-            epochs = values["dense"]["epochs"] - int(run["rewind_epoch"])
+            epochs = sparse_epochs(values)
         batch = values["training"].get("batch_size", values["batch_size"])
         return Cost(
             epochs,
@@ -79,6 +92,9 @@ def of(run: Run, counts: tuple[int, int]) -> Cost:
             evaluated=-(-epochs // values["evaluate_every"]) * test,
         )
     if run["stage"] == "match":
+        how = values["matching"]
+        return Cost(evaluated=2 * min(how["images"] or train, train))
+    if run["stage"] == "diagnosis":
         how = values["matching"]
         return Cost(evaluated=2 * min(how["images"] or train, train))
     if run["stage"] == "diversity":

@@ -18,7 +18,18 @@ IDENTITY = [
     "rewind_epoch",
     "matching_epoch",
     "matching_method",
+    "length",
+    "rate",
 ]
+# Factors on the length and the learning rate of sparse training. Neither the path nor the values of
+# a run name them where they are 1, so that results from before they existed stay what they are.
+FACTORS = ["length", "rate"]
+
+
+def identity_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of IDENTITY of the run that ``values`` determine."""
+    unnamed = dict.fromkeys(FACTORS, 1) if values["stage"] == "sparse" else {}
+    return {k: values.get(k, unnamed.get(k)) for k in IDENTITY}
 
 
 def values_hash(values: dict[str, Any]) -> str:

@@ -97,6 +97,17 @@ def _experiment(key: str, experiment: Config, config: Config) -> Iterator[str]:
                 f"training.{experiment['training']}.sparse.warmup_epochs: {warmup} is not allowed, "
                 f"must be below the {left} epochs that remain after {key}.{where}, now {k}"
             )
+    for where, length in _every(experiment, "lengths"):
+        yield from _digits(f"{key}.{where}", length)
+        for k in experiment["rewind_epochs"]:
+            epochs = length * (recipe["dense"]["epochs"] - k)
+            if epochs < 1 or not math.isclose(epochs, round(epochs)):
+                yield (
+                    f"{key}.{where}: {length} is not allowed, must make a whole number of epochs "
+                    f"of the {recipe['dense']['epochs'] - k} after rewind epoch {k}"
+                )
+    for where, rate in _every(experiment, "rates"):
+        yield from _digits(f"{key}.{where}", rate)
     for where, sparsity in _every(experiment, "sparsities", "sparsity"):
         yield from _digits(f"{key}.{where}", sparsity)
         rounds = math.log1p(-sparsity) / math.log1p(-recipe["imp"]["fraction"])

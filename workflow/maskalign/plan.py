@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from maskalign.limits import mask_seeds
+from maskalign.methods import MASKS, RECIPE, A, Method
 from maskalign.references import keep_epochs
 
 Add = Callable[..., str]  # (experiment, stage, values, parents, **fields) -> path
 
 
-# The two ways of matching, each with the other.
+# The two ways of matching that are compared, each with the other.
 OTHER_MATCHING = {"activations": "weights", "weights": "activations"}
 
 # What determines the results of a stage: the part of the recipe by which it trains, if it trains,
@@ -26,15 +27,18 @@ NEEDS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "imp_round": ("imp", ("dense",)),
     "imp": ("imp", ("dense",)),
     "match": (None, ("dense", "matching")),
-    "lth": ("sparse", ("dense", "imp")),
-    "naive": ("sparse", ("dense", "imp")),
+    "sparse": ("sparse", ("dense", "imp")),
     "permuted": ("sparse", ("dense", "imp", "matching")),
     "interpolation": (None, ("dense", "matching", "connectivity")),
     "imp_barrier": (None, ("dense", "imp", "connectivity")),
     "landscape": (None, PARTS),
     "diversity": (None, ("dense", "imp", "sparse", "matching")),
+    "diagnosis": (None, ("dense", "imp", "matching")),
 }
 
+
+# The methods whose masks are compared with B's own without training.
+DIAGNOSED = ("naive", "permuted", "permuted_fan", "fan", "shuffled")
 
 # How near a whole round must come to a target sparsity to stand for it.
 TOLERANCE = {"paper": 0.0, "released": 0.005}
@@ -43,8 +47,9 @@ TOLERANCE = {"paper": 0.0, "released": 0.005}
 class Plan:
     """The runs of one experiment, each with the runs that it needs."""
 
-    def __init__(self, config: dict[str, Any], name: str, add: Add):
+    def __init__(self, config: dict[str, Any], name: str, methods: dict[str, Method], add: Add):
         """Plan experiment ``name`` of a study's ``config``, to be handed to ``add`` run by run."""
+        self.methods = methods
         self.experiment = experiment = config["experiments"][name]
         self.put_run = functools.partial(add, name)
         self.recipe = dict(config["training"][experiment["training"]])
@@ -74,15 +79,17 @@ class Plan:
             for a, b in self.pairs():
                 self.dense(width, b)
                 for sparsity in e["sparsities"]:
-                    for k in e["rewind_epochs"]:
-                        for method in e["methods"]:
-                            self.sparse(width, a, b, sparsity, method, k)
+                    axes = (e["rewind_epochs"], e["methods"], e["lengths"], e["rates"])
+                    for k, method, length, rate in itertools.product(*axes):
+                        factors = {"length": length, "rate": rate}
+                        self.sparse(width, a, b, sparsity, method, k, **factors)
         self.early_matching(**e.get("early_matching", {"widths": []}))
         self.matching_comparison(**e.get("matching_comparison", {"widths": []}))
         self.interpolation(**e.get("interpolation", {"widths": []}))
         self.imp_barrier(**e.get("imp_barrier", {"widths": []}))
         self.landscape(**e.get("landscape", {"widths": []}))
         self.diversity(**e.get("diversity", {"widths": []}))
+        self.diagnosis(**e.get("diagnosis", {"widths": []}))
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the seeds of A and B of each pair; no two pairs share a model."""
@@ -96,7 +103,8 @@ class Plan:
 
         ``values`` are what determines this run beside its names and its part of the recipe.
         """
-        trained_by, behind = NEEDS[method if stage == "sparse" else stage]
+        permuted = stage == "sparse" and fields["matching_method"] is not None
+        trained_by, behind = NEEDS["permuted" if permuted else stage]
         values = self.shared | {part: self.recipe[part] for part in behind} | (values or {})
         if trained_by:
             values["training"] = self.recipe[trained_by]
@@ -136,31 +144,52 @@ class Plan:
     def match(self, width: float, a: int, b: int, epoch=None, how: str | None = None) -> str:
         """Add the matching of A to B, at the last epoch and by the recipe's method by default.
 
-        A matching by the other method is given the recipe's, with which it is compared.
+        The other of the two methods that are compared is given the recipe's permutation.
         """
         epoch, how = self.last if epoch is None else epoch, how or self.matching
         parents = {"a": self.dense(width, a), "b": self.dense(width, b)}
-        parents["beside"] = [] if how == self.matching else self.match(width, a, b, epoch)
+        compared = how == OTHER_MATCHING[self.matching]
+        parents["beside"] = self.match(width, a, b, epoch) if compared else []
         values = {"b_epoch": self.completed(epoch)}
         names = {"mask_seed": a, "init_seed": b, "matching_epoch": epoch, "matching_method": how}
         return self.put("match", width, parents, values=values, **names)
 
     def sparse(
-        self, width, a: int, b: int, sparsity, method: str, k: int, epoch=None, order=0, how=None
+        self,
+        width: float,
+        a: int,
+        b: int,
+        sparsity: float,
+        name: str,
+        k: int,
+        epoch: int | None = None,
+        order: int = 0,
+        how: str | None = None,
+        length: float = 1,
+        rate: float = 1,
     ) -> str:
-        """Add one sparse training with the mask of ``a``; LTH starts from ``a`` itself."""
-        init = a if method == "lth" else b
+        """Add one sparse training by the method ``name``; a permuted mask is matched at ``epoch``.
+
+        A method that is matched by the recipe is matched by ``how``, if that is given.
+        """
+        method = self.methods[name]
+        ticket, init = (a if net == A else b for net in (method.ticket, method.start))
         parents = {
             "init": self.dense(width, init),
-            "mask": self.rounds(width, a, sparsity)[-1],
-            "match": self.match(width, a, b, epoch, how) if method == "permuted" else None,
+            "mask": self.rounds(width, ticket, sparsity)[-1],
+            "match": [],
         }
-        names = {"mask_seed": a, "init_seed": init, "order_seed": order, "sparsity": sparsity}
-        if method == "permuted":
+        names = {"mask_seed": ticket, "init_seed": init, "order_seed": order, "sparsity": sparsity}
+        names |= {"method": name, "rewind_epoch": k, "length": length, "rate": rate}
+        names |= {"matching_epoch": None, "matching_method": None}
+        if method.matched:
+            how = (how or self.matching) if method.matched == RECIPE else method.matched
+            parents["match"] = self.match(width, a, b, epoch, how)
             names["matching_epoch"] = self.last if epoch is None else epoch
-            names["matching_method"] = how or self.matching
-        names |= {"method": method, "rewind_epoch": k}
+            names["matching_method"] = how
         values = {"start_epoch": self.completed(k)}
+        if method.function:
+            values["mask_function"] = method.function
         return self.put("sparse", width, parents, values=values, **names)
 
     def early_matching(self, widths, rewind_epoch=0, matching_epochs=()) -> None:
@@ -168,7 +197,7 @@ class Plan:
         for width in widths:
             for a, b in self.pairs():
                 for sparsity in self.experiment["sparsities"]:
-                    for method in ("lth", "naive", "permuted"):
+                    for method in MASKS:
                         self.sparse(width, a, b, sparsity, method, rewind_epoch)
                     for t in matching_epochs:
                         self.sparse(width, a, b, sparsity, "permuted", rewind_epoch, epoch=t)
@@ -181,7 +210,7 @@ class Plan:
                 for how in (self.matching, other):
                     self.lines(width, a, b, how)
                 for sparsity in sparsities or self.experiment["sparsities"]:
-                    for method in ("lth", "naive", "permuted"):
+                    for method in MASKS:
                         self.sparse(width, a, b, sparsity, method, rewind_epoch)
                     self.sparse(width, a, b, sparsity, "permuted", rewind_epoch, how=other)
 
@@ -230,6 +259,27 @@ class Plan:
         seeds = mask_seeds(self.experiment["first_pair"], masks, members)
         for (a, _), width in itertools.product(seeds, widths):
             self.ensembles(width, a, sparsity, rewind_epoch, members)
+
+    def diagnosis(self, widths, sparsities=()) -> None:
+        """Add what the masks of each pair say without training: overlaps, margins of matching."""
+        sparsities = sparsities or self.experiment["sparsities"]
+        masks = {
+            name: {"permuted": bool(m.matched), "mask_function": m.function}
+            for name, m in self.methods.items()
+            if name in DIAGNOSED
+        }
+        for width in widths:
+            for a, b in self.pairs():
+                parents = {
+                    "a": self.dense(width, a),
+                    "b": self.dense(width, b),
+                    "match": self.match(width, a, b),
+                    "masks": [self.rounds(width, a, s)[-1] for s in sparsities],
+                    "own": [self.rounds(width, b, s)[-1] for s in sparsities],
+                }
+                names = {"mask_seed": a, "init_seed": b, "matching_method": self.matching}
+                values = {"sparsities": list(sparsities), "masks": masks}
+                self.put("diagnosis", width, parents, values=values, **names)
 
     def ensembles(self, width, a: int, sparsity, k: int, members: int) -> str:
         """Add the ensembles of the mask of ``a``, with seeds from a to a + members."""

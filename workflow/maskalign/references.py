@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from maskalign import dotted
+from maskalign import dotted, methods
 
 # Channels of an image of each source that has a fixed number.
 CHANNELS = {"cifar10": 3, "cifar100": 3, "svhn": 3, "fashion": 1, "mnist5k": 1, "digits": 1}
@@ -50,6 +50,7 @@ def check(config: dict[str, Any]) -> None:
                 dotted.locate(model["architecture"])
             except ValueError as error:
                 raise StudyError(f"models.{name}.architecture: {error}") from None
+    _check_methods(config)
     for name, dataset in config["datasets"].items():
         _check_dataset(f"datasets.{name}", dataset)
     for name, experiment in config["experiments"].items():
@@ -73,6 +74,20 @@ def check(config: dict[str, Any]) -> None:
                     )
     _check_matching(config)
     _check_artefacts(config)
+
+
+def _check_methods(config: dict[str, Any]) -> None:
+    for name, method in config["methods"].items():
+        if name in methods.METHODS:
+            raise StudyError(f"methods.{name}: the library has a method of this name, use another")
+        try:
+            dotted.locate(method["function"])
+        except ValueError as error:
+            raise StudyError(f"methods.{name}.function: {error}") from None
+    known = dict.fromkeys(methods.trained(methods.of_study(config)))
+    for name, experiment in config["experiments"].items():
+        for i, method in enumerate(experiment["methods"]):
+            _known(f"experiments.{name}.methods[{i}]", method, known)
 
 
 def _check_matching(config: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskalign.files import REMEDY, read_json, sweep, write_json, write_text
-from maskalign.identity import IDENTITY, flat, values_hash
+from maskalign.identity import IDENTITY, flat, identity_of, values_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ class Record:
     def finish(self, path: str | Path, **more) -> None:
         """Write the record to ``path``, in the folder that is this run's alone."""
         content = {
-            "run": {k: self.values.get(k) for k in IDENTITY},
+            "run": identity_of(self.values),
             "stage": self.values["stage"],
             "status": self.status,
             "versions": self.versions,
@@ -145,7 +145,7 @@ def collect(role: str, files: Iterable[str | Path], study: "Study") -> list[dict
         _check(file, record, run["values"])
         origin = _origin(run["path"], record)
         if role == "runs":
-            shared = record["run"] | {"status": record["status"]} | origin
+            shared = identity_of(record["values"]) | {"status": record["status"]} | origin
             rows += [shared | m for m in record["metrics"]]
         else:
             with file.open(encoding="utf-8", newline="") as lines:

@@ -5,14 +5,15 @@ runs that share a mask with the first pair; they are no further pairs and never 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from maskalign import origin
+from maskalign.methods import MASKS, RECIPE, A
 from maskalign.plan import OTHER_MATCHING
 from maskalign.study import Study
 
@@ -26,7 +27,6 @@ VERSION = {
     "forecast": 1,
     "report": 4,
 }
-METHODS = ["dense", "imp", "lth", "naive", "permuted"]
 AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
 KEYS = [
     "width",
@@ -38,6 +38,8 @@ KEYS = [
     "rewind_epoch",
     "matching_epoch",
     "matching_method",
+    "length",
+    "rate",
 ]
 
 # Kinds of tables and figures that need no results.
@@ -45,6 +47,31 @@ SETTINGS = ["training", "pruning", "toy", "procedure"]
 
 Selection = dict[str, Any]
 Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """The sparse runs of independent pairs that are looked at, beside the dense ones.
+
+    Attributes:
+        methods: their methods; None is all that the study trains.
+        lengths, rates: their factors; None is all.
+        early: whether they are the early-matching runs (Table 15) instead: permuted ones of every
+            matching epoch, and the LTH and naive runs beside them.
+    """
+
+    methods: Sequence[str] | None = MASKS
+    lengths: Sequence[float] | None = (1,)
+    rates: Sequence[float] | None = (1,)
+    early: bool = False
+
+
+# The paper's masks, trained as the paper trains them; beside them all other methods; everything.
+PAPER, EARLY, METHODS, EVERYTHING = View(), View(early=True), View(None), View(None, None, None)
+# What each kind of table or figure shows, and what it needs: also twice the length, which tells
+# whether a cell is converged.
+VIEWS = {"early_matching": EARLY, "methods": METHODS, "length": EVERYTHING}
+TWICE = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -108,26 +135,42 @@ def _needed(study: Study, s: Selection, kind: str) -> dict[str, list[str]]:
         return {"runs": files("result.json", *ensembles, *members)}
     if kind == "interpolation":
         lines = study.selected(s, "interpolation")
-        own = [p for p in lines if study.run(p)["matching_method"] == matching(study, s)]
+        own = [p for p in lines if _is_recipes(study, s, p)]
         return {"curves": files("curve.csv", *own)}
     if kind == "imp":
         lines, planes = study.selected(s, "imp_barrier"), study.selected(s, "landscape")
         return {"runs": files("result.json", *lines), "planes": files("grid.csv", *planes)}
     if kind == "matching":
         wanted, stages = set(_compared_matchings(study, s)), ["match", "interpolation", "sparse"]
+    elif kind == "diagnosis":
+        found = study.selected(s, "diagnosis")
+        lines = [p for p in study.selected(s, "interpolation") if _is_recipes(study, s, p)]
+        sparse = _runs(study, s, set(_identities(study, s, PAPER)), ["sparse"])
+        return {"runs": files("result.json", *found, *lines, *(run["path"] for run in sparse))}
     else:
-        wanted = set(_identities(study, s, early=kind == "early_matching"))
-        stages = ["dense", "sparse"]
-    runs = [
-        run
-        for run in map(study.run, study.selected(s, *stages))
-        if tuple(run[k] for k in KEYS) in wanted and _is_shown(run, s)
-    ]
+        view = VIEWS.get(kind, PAPER)
+        if view.lengths:
+            view = replace(view, lengths=TWICE)
+        wanted, stages = set(_identities(study, s, view)), ["dense", "sparse"]
+    runs = _runs(study, s, wanted, stages)
     needed = {"runs": files("result.json", *(run["path"] for run in runs))}
     if kind == "matching":
         lines = [run["path"] for run in runs if run["stage"] == "interpolation"]
         needed["curves"] = files("curve.csv", *lines)
     return needed
+
+
+def _runs(study: Study, s: Selection, wanted: set[tuple], stages: list[str]) -> list[dict]:
+    return [
+        run
+        for run in map(study.run, study.selected(s, *stages))
+        if tuple(run[k] for k in KEYS) in wanted and _is_shown(run, s)
+    ]
+
+
+def _is_recipes(study: Study, s: Selection, path: str) -> bool:
+    """Return whether a line's networks are matched as the recipe of their selection says."""
+    return study.run(path)["matching_method"] == matching(study, s)
 
 
 def _is_shown(run: dict[str, Any], s: Selection) -> bool:
@@ -160,31 +203,36 @@ def pairs(experiment: dict[str, Any]) -> list[Pair]:
 
 
 def shown(
-    study: Study, selection: Selection, runs: pd.DataFrame, metric: str, early: bool = False
+    study: Study,
+    selection: Selection,
+    runs: pd.DataFrame,
+    metric: str,
+    view: View = PAPER,
+    split: str = "test",
 ) -> Shown:
-    """Return one metric on the test data, of dense and sparse runs of the independent pairs.
+    """Return one metric of dense and sparse runs of the independent pairs.
 
-    Permuted runs are those matched by the recipe's method at the last epoch; with ``early``, the
-    early-matching runs (Table 15) of every matching epoch and the LTH and naive runs beside them
-    instead.
+    Permuted runs are those matched by the recipe's method at the last epoch, unless the view is of
+    early matching.
 
     Args:
         study: the study.
         selection: data set and model, perhaps widths, sparsities and rewind epochs.
         runs: runs.csv.
         metric: a name in the column ``metric``, such as ``accuracy`` (percent).
-        early: whether to show the early-matching runs.
+        view: the runs that are looked at.
+        split: ``test`` or ``train``.
     """
-    found = runs[(runs["metric"] == metric) & (runs["split"] == "test")]
-    return _pick(study, selection, found, _identities(study, selection, early))
+    found = runs[(runs["metric"] == metric) & (runs["split"] == split)]
+    return _pick(study, selection, found, _identities(study, selection, view))
 
 
-def planned(study: Study, selection: Selection) -> pd.DataFrame:
+def planned(study: Study, selection: Selection, view: View = EVERYTHING) -> pd.DataFrame:
     """Return the KEYS of the dense and sparse runs that the study plans for independent pairs.
 
     Permuted runs are those matched by the recipe's method at the last epoch; one row per run.
     """
-    return _typed(_wanted(_identities(study, selection, early=False)))
+    return _typed(_wanted(_identities(study, selection, view)))
 
 
 def compared_matchings(study: Study, selection: Selection, rows: pd.DataFrame) -> Shown:
@@ -260,24 +308,38 @@ def values_of(selection: Selection, axis: str, rows: pd.DataFrame) -> list[float
     return selection.get(axis) or sorted(rows[AXES[axis]].dropna().unique().tolist())
 
 
-def _identities(study: Study, selection: Selection, early: bool) -> Iterator[tuple]:
-    """Yield the KEYS of the runs of independent pairs."""
+def _identities(study: Study, selection: Selection, view: View) -> Iterator[tuple]:
+    """Yield the KEYS of the dense runs of independent pairs, and of the sparse ones of a view."""
+    how = matching(study, selection)
     for e in experiments(study, selection):
         last = study.config["training"][e["training"]]["dense"]["epochs"]
-        trained = e.get("early_matching", {"widths": []}) if early else e
-        for width, (a, b) in itertools.product(trained["widths"], pairs(e)):
+        part = e.get("early_matching", {"widths": []}) if view.early else e
+        rewinds = [part["rewind_epoch"]] if view.early and part["widths"] else e["rewind_epochs"]
+        for width, (a, b) in itertools.product(part["widths"], pairs(e)):
             for seed in (a, b):
-                yield width, "dense", None, seed, 0, None, None, None, None
-            rewinds = [trained["rewind_epoch"]] if early else e["rewind_epochs"]
-            methods = ["lth", "naive", "permuted"] if early else e["methods"]
-            for s, k, method in itertools.product(e["sparsities"], rewinds, methods):
-                init = a if method == "lth" else b
-                epochs = [last] if method == "permuted" else [None]
-                if early and method == "permuted":
-                    epochs = sorted({*trained["matching_epochs"], last})
-                how = matching(study, selection) if method == "permuted" else None
+                yield width, "dense", None, seed, 0, *[None] * 6
+            for name, s, k, *factors in _trained(study, e, view, rewinds):
+                method = study.methods[name]
+                ticket, init = (a if net == A else b for net in (method.ticket, method.start))
+                epochs = [last] if method.matched else [None]
+                if view.early and method.matched:
+                    epochs = sorted({*part["matching_epochs"], last})
+                by = how if method.matched == RECIPE else method.matched
                 for epoch in epochs:
-                    yield width, method, a, init, 0, s, k, epoch, how
+                    yield width, name, ticket, init, 0, s, k, epoch, by, *factors
+
+
+def _trained(study: Study, e: dict[str, Any], view: View, rewinds: list[int]) -> Iterator[tuple]:
+    """Yield method, sparsity, rewind epoch, length and rate of an experiment's runs in a view."""
+    names = MASKS if view.early else e["methods"]
+    if view.methods is not None:
+        names = [name for name in names if name in view.methods]
+    lengths, rates = ([1], [1]) if view.early else (e["lengths"], e["rates"])
+    if view.lengths is not None:
+        lengths = [x for x in lengths if x in view.lengths]
+    if view.rates is not None:
+        rates = [x for x in rates if x in view.rates]
+    yield from itertools.product(names, e["sparsities"], rewinds, lengths, rates)
 
 
 def _compared_matchings(study: Study, selection: Selection) -> Iterator[tuple]:
@@ -286,17 +348,17 @@ def _compared_matchings(study: Study, selection: Selection) -> Iterator[tuple]:
         trained = e.get("matching_comparison", {"widths": []})
         last = study.config["training"][e["training"]]["dense"]["epochs"]
         for width, (a, b) in itertools.product(trained["widths"], pairs(e)):
-            yield width, "naive", a, b, None, *[None] * 4
+            yield width, "naive", a, b, None, *[None] * 6
             for how in OTHER_MATCHING:
-                yield width, None, a, b, None, None, None, last, how  # the matching itself
+                yield width, None, a, b, None, None, None, last, how, None, None  # the matching
                 for method in (None, "permuted"):  # the line's run and its rows
-                    yield width, method, a, b, None, None, None, None, how
+                    yield width, method, a, b, *[None] * 4, how, None, None
             k = trained["rewind_epoch"]
             for s in trained.get("sparsities") or e["sparsities"]:
-                yield width, "lth", a, a, 0, s, k, None, None
-                yield width, "naive", a, b, 0, s, k, None, None
+                yield width, "lth", a, a, 0, s, k, None, None, 1, 1
+                yield width, "naive", a, b, 0, s, k, None, None, 1, 1
                 for how in OTHER_MATCHING:
-                    yield width, "permuted", a, b, 0, s, k, last, how
+                    yield width, "permuted", a, b, 0, s, k, last, how, 1, 1
 
 
 def _pick(

@@ -8,10 +8,12 @@ import torch
 
 from maskalign import devices, graph, models, symmetry
 from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
+from maskalign.controls import Start, drawn
 from maskalign.data import open_data
 from maskalign.files import read_json
+from maskalign.pruning import Mask
 from maskalign.results import COMPLETED, DIVERGED, Record, Versions, merged
-from maskalign.seeds import derive
+from maskalign.seeds import derive, generator
 
 Values = dict[str, Any]
 
@@ -79,3 +81,16 @@ def symmetry_of(model: torch.nn.Module, images) -> symmetry.Symmetry:
     """Return the symmetry of a network on a data set's images."""
     example = torch.zeros(2, images.channels, images.image_size, images.image_size)
     return graph.derive(model, example.to(next(model.parameters()).device))
+
+
+def control(values: Values, method: str, function: str | None, mask: Mask, net, images) -> Mask:
+    """Return the mask that a method's ``function`` makes of ``mask``; the mask itself without one.
+
+    Draws depend on the method, the pair and the sparsity, so that a pair has one mask whatever the
+    rewind epoch, length and rate.
+    """
+    if function is None:
+        return mask
+    seed = ("mask", method, values["mask_seed"], values["init_seed"], f"{values['sparsity']:g}")
+    start = Start(net, lambda: symmetry_of(net, images), generator(*seed))
+    return drawn(function, mask, start)

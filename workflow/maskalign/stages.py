@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from maskalign import matching, models, pruning, symmetry
+from maskalign import cost, matching, models, pruning, symmetry
 from maskalign.checkpoint import digest, load_tensors, load_weights
 from maskalign.connectivity import networks
 from maskalign.distributed import data_parallel, leave, place
 from maskalign.evaluation import evaluate
 from maskalign.files import write_text
-from maskalign.identity import IDENTITY
+from maskalign.identity import identity_of
 from maskalign.ownership import Owner
 from maskalign.plan import OTHER_MATCHING
 from maskalign.progress import Progress
 from maskalign.results import COMPLETED, DIVERGED, Record
 from maskalign.seeds import generator
-from maskalign.stage import Values, begin, checkpoint, load, save, symmetry_of
+from maskalign.stage import Values, begin, checkpoint, control, load, save, symmetry_of
 from maskalign.training import Plan, diverged, history_rows, train
 
 
@@ -141,8 +141,9 @@ def sparse(
 ):
     """Train from a dense run's rewind checkpoint under a mask.
 
-    The mask is ``imp_mask``, permuted by ``permutation`` if that is given; it is written to
-    ``mask`` as it was applied.
+    The mask is ``imp_mask``, permuted by ``permutation`` if that is given, or what the function
+    ``values["mask_function"]`` makes of it; it is written to ``mask`` as it was applied. Training
+    takes ``values["length"]`` times the epochs that remain, at ``values["rate"]`` times the rate.
     """
     start = checkpoint(checkpoints, values["start_epoch"])
     record, images, net = begin(data, values, start, imp_mask, permutation)
@@ -150,11 +151,23 @@ def sparse(
     applied = load(imp_mask, net)
     if permutation:
         applied = symmetry.permute(symmetry_of(net, images), load(permutation, net), applied)
-    epochs = values["dense"]["epochs"] - values["rewind_epoch"]
-    log = _train(record, net, images, values, state, epochs, applied)
+    applied = control(values, values["method"], values.get("mask_function"), applied, net, images)
+    values = values | {"training": _stretched(values)}
+    log = _train(record, net, images, values, state, cost.sparse_epochs(values), applied)
     save(record, model, net.state_dict())
     save(record, mask, applied)
     _finish(record, log, state, history, result, sparsity_reached=pruning.sparsity_of(applied))
+
+
+def _stretched(values: Values) -> Values:
+    """Return the recipe of sparse training with its schedule as long and its rate as high."""
+    recipe, length = values["training"], values.get("length", 1)
+    longer = {"lr": recipe["lr"] * values.get("rate", 1)}
+    if "warmup_epochs" in recipe:
+        longer["warmup_epochs"] = recipe["warmup_epochs"] * length
+    if "milestones" in recipe:
+        longer["milestones"] = [epoch * length for epoch in recipe["milestones"]]
+    return recipe | longer
 
 
 # -- what the trainings share ----------------------------------------------------------------------
@@ -186,7 +199,7 @@ def _train(
     # a run whose data was prepared by another version.
     start = f"{record.identity}-{digest(model.state_dict())}-{digest(mask or {})}"
     start += f"-{json.dumps(record.versions)}"
-    progress = Progress(folder, {k: values.get(k) for k in ["stage", *IDENTITY]}, epochs)
+    progress = Progress(folder, {"stage": values["stage"]} | identity_of(values), epochs)
     log = train(
         model, images, plan, folder, start, mask, keep, guard=record.guard, progress=progress
     )

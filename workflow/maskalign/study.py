@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from maskalign import configfiles
-from maskalign.identity import IDENTITY, values_hash
+from maskalign import configfiles, methods
+from maskalign.identity import FACTORS, IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
 from maskalign.references import GIVEN, StudyError
 from maskalign.schema import validate
@@ -29,7 +29,8 @@ PATHS = {
     "sparse": MODEL_PATH
     + "/{method}/sparsity-{sparsity}/"
     + _PAIR
-    + "_order-{order_seed}_rewind-{rewind_epoch}_match-{matching_method}-{matching_epoch}",
+    + "_order-{order_seed}_rewind-{rewind_epoch}_match-{matching_method}-{matching_epoch}"
+    + "{factors}",
     "interpolation": MODEL_PATH + "/interpolation/" + _PAIR + "_match-{matching_method}",
     "imp_barrier": MODEL_PATH + "/imp_barrier/mask-{mask_seed}_sparsity-{sparsity}",
     "landscape": MODEL_PATH
@@ -38,6 +39,7 @@ PATHS = {
     + "_sparsity-{sparsity}_rewind-{rewind_epoch}_match-{matching_method}",
     "diversity": MODEL_PATH
     + "/diversity/mask-{mask_seed}_sparsity-{sparsity}_rewind-{rewind_epoch}",
+    "diagnosis": MODEL_PATH + "/diagnosis/" + _PAIR + "_match-{matching_method}",
 }
 # Raised by hand when a stage's results change, so that Snakemake runs it and what follows again;
 # ``tests/unit/test_golden.py`` fails when results change and the version did not. No job is run
@@ -52,6 +54,7 @@ class Study:
 
     Attributes:
         config: the configuration with every default filled in, without the experiments left out.
+        methods: the methods that it may use, by name.
         left_out: for each experiment whose data was not given, the key that would give it.
         runs: one row a run, with columns ``stage``, ``path``, ``round``, those of ``IDENTITY`` and
             ``values``, the resolved values that determine the run, and ``parents``, the paths of
@@ -63,10 +66,12 @@ class Study:
         self.config = validate(config)
         self.name = self.config["study"]
         self.protocol = self.config["protocol"]
+        self.methods = methods.of_study(self.config)
+        self._leave_out_optional()
         self.left_out = self._leave_out()
         self._runs: dict[str, dict[str, Any]] = {}
         for name in self.config["experiments"]:
-            Plan(self.config, name, self.add).add()
+            Plan(self.config, name, self.methods, self.add).add()
         self.runs = pd.DataFrame(self._runs.values())
 
     # -- what the rules ask ------------------------------------------------------------------
@@ -125,6 +130,15 @@ class Study:
 
     # -- how the table of runs is made ---------------------------------------------------------
 
+    def _leave_out_optional(self) -> None:
+        """Remove optional experiments, tables and figures, unless they are asked for."""
+        if self.config["run_optional"]:
+            return
+        parts = self.config["artefacts"]
+        for part in (self.config["experiments"], parts["tables"], parts["figures"]):
+            for name in [name for name, entry in part.items() if entry["optional"]]:
+                del part[name]
+
     def _leave_out(self) -> dict[str, str]:
         """Remove the experiments whose data was not given; return what would give it, by name."""
         datasets, experiments = self.config["datasets"], self.config["experiments"]
@@ -146,9 +160,12 @@ class Study:
             StudyError: if an experiment before asked for the same path with other values.
         """
         fields = dict.fromkeys([*IDENTITY, "round"]) | fields | {"protocol": self.protocol}
-        path = PATHS[stage].format(**{k: _text(v) for k, v in fields.items()})
+        unnamed = [k for k in FACTORS if fields[k] == 1]
+        factors = "".join(f"_{k}-{_text(fields[k])}" for k in FACTORS if fields[k] not in (1, None))
+        path = PATHS[stage].format(factors=factors, **{k: _text(v) for k, v in fields.items()})
         identity = {"version": RESULT_VERSION[stage], "stage": stage}
-        resolved = identity | {k: v for k, v in fields.items() if v is not None} | values
+        named = {k: v for k, v in fields.items() if v is not None and k not in unnamed}
+        resolved = identity | named | values
         # Snakemake compares params as text: another order of the keys must not retrain.
         resolved = json.loads(json.dumps(resolved, sort_keys=True))
         known = self._runs.get(path)

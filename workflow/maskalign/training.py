@@ -42,7 +42,7 @@ class Plan:
     seed: Seed
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[float, ...] = ()
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128

@@ -5,6 +5,7 @@ rule claims:
     output:
         csv=f"{OUT}/claims.csv",
         shares=f"{OUT}/shares.csv",
+        lengths=f"{OUT}/lengths.csv",
         markdown=report(
             f"{OUT}/claims.md",
             caption="../report/claims.rst",
@@ -18,7 +19,7 @@ rule claims:
         version=selection.VERSION["claims"],
         margin=STUDY.config["claims"]["margin"],
     message:
-        "Test the paper's claims"
+        "Test the claims"
     script:
         "../scripts/claims.py"
 

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from maskalign import captions, given, selection
+from maskalign import captions, given, methods, selection
 from maskalign import study as studies
 from maskalign.identity import values_hash
 from maskalign.requests import Requests
@@ -74,11 +74,12 @@ wildcard_constraints:
     model=any_of(STUDY.config["models"]),
     width=r"[0-9.]+(e[+-]?[0-9]+)?",
     sparsity=r"[0-9.]+(e-[0-9]+)?",
-    method="lth|naive|permuted",
+    method=any_of(methods.trained(STUDY.methods)),
     mask_seed=r"\d+",
     init_seed=r"\d+",
     order_seed=r"\d+",
     rewind_epoch=r"\d+",
     matching_epoch=r"\d+|none",
-    matching_method="activations|weights|none",
+    matching_method="activations|weights|activity|none",
+    factors=r"(_length-[0-9.e+]+)?(_rate-[0-9.e+-]+)?",
     round=r"\d+",

@@ -4,7 +4,7 @@ rule runs:
         runs=[
             f"{RUNS}/{path}/result.json"
             for path in STUDY.paths("dense", "imp_round", "imp", "match", "sparse")
-            + STUDY.paths("interpolation", "imp_barrier", "diversity")
+            + STUDY.paths("interpolation", "imp_barrier", "diversity", "diagnosis")
         ],
         curves=[f"{RUNS}/{path}/curve.csv" for path in STUDY.paths("interpolation", "imp_barrier")],
         planes=[f"{RUNS}/{path}/grid.csv" for path in STUDY.paths("landscape")],

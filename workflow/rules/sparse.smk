@@ -3,10 +3,7 @@ rule sparse:
         data=data_of,
         checkpoints=f"{MODEL}/dense/init-{{init_seed}}/checkpoints",
         imp_mask=parents("sparse", "mask", "mask.safetensors"),
-        permutation=branch(
-            evaluate("{method} == 'permuted'"),
-            then=f"{RUNS}/{PATHS['match']}/permutation.safetensors",
-        ),
+        permutation=parents("sparse", "match", "permutation.safetensors"),
     output:
         model=f"{RUNS}/{PATHS['sparse']}/model.safetensors",
         mask=f"{RUNS}/{PATHS['sparse']}/mask.safetensors",

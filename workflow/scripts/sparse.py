@@ -1,4 +1,4 @@
-"""Train LTH, naive or permuted."""
+"""Train under a mask."""
 
 from maskalign.job import job
 

@@ -1,48 +1,14 @@
-"""The paper's claims, each with the number that a pair or a mask contributes to its test.
-
-A pair gives a claim one number, a mean or a slope over widths, sparsities and rewind epochs. Its
-networks share seeds and its runs share networks, so that only pairs are independent. A pair that
-lacks a run of these cells has no number.
-"""
+"""The paper's claims."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from maskalign.units import UNIT, Results, over_widths, shared
+from maskalign.claim import BELOW, CLOSE, Claim, mean
+from maskalign.units import UNIT, Results, shared
 
-# Kinds of claims: the number is above 0, within the margin of 0, or below the margin.
-ABOVE, CLOSE, BELOW = "above", "close", "below"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim and how a unit's results become the number that is tested.
-
-    Attributes:
-        name: short name, in claims.csv.
-        text: the claim in words.
-        effect: the number and its unit of measure.
-        numbers: results of a study -> one row per unit, columns ``UNIT`` and ``value``; NaN for a
-            unit with a planned run that was not completed.
-        kind: ABOVE, CLOSE or BELOW.
-        unit: ``pair``, or ``mask`` where an ensemble of one mask gives one number.
-    """
-
-    name: str
-    text: str
-    effect: str
-    numbers: Callable[[Results], pd.DataFrame]
-    kind: str = ABOVE
-    unit: str = "pair"
-
-
-def _mean(values: pd.Series) -> pd.DataFrame:
-    """Return the mean over widths of the mean over the other cells, by unit."""
-    return over_widths(values).rename("value").reset_index()
+GAP = ("permuted", "naive")
 
 
 def _slope(values: pd.Series, along: str) -> pd.DataFrame:
@@ -78,15 +44,15 @@ def _rewinding(r: Results) -> pd.DataFrame:
         for k in (True, False)
     )
     both = late.index.intersection(start.index)
-    return _mean(late[both] - start[both])
+    return mean(late[both] - start[both])
 
 
 def _ensembles(r: Results, measure: str) -> pd.DataFrame:
     """Return permuted - LTH of the ensembles' ``measure``."""
     if r.ensembles.empty:
-        return _mean(pd.Series(index=r.ensembles.index, dtype=float))
+        return mean(pd.Series(index=r.ensembles.index, dtype=float))
     table = r.ensembles[measure]
-    return _mean(shared(table["permuted"] - table["lth"]))
+    return mean(shared(table["permuted"] - table["lth"]))
 
 
 CLAIMS = [
@@ -94,38 +60,46 @@ CLAIMS = [
         "permuted_beats_naive",
         "From a rewind epoch above 0, the permuted mask is better than the naive one.",
         "permuted - naive, points",
-        lambda r: _mean(r.difference("permuted", "naive", late=True)),
+        lambda r: mean(r.difference("permuted", "naive", late=True)),
+        methods=GAP,
     ),
     Claim(
         "gap_grows_with_sparsity",
         "The gap between permuted and naive grows with sparsity.",
         "points per unit of sparsity",
         lambda r: _slope(r.difference("permuted", "naive", late=True), "sparsity"),
+        methods=GAP,
     ),
     Claim(
         "gap_grows_with_width",
         "The gap between permuted and naive grows with width.",
         "points per doubling of the width",
         lambda r: _by_doubling(r.difference("permuted", "naive", late=True)),
+        methods=GAP,
     ),
     Claim(
         "lth_beats_permuted",
         "The lottery ticket is better than the permuted mask.",
         "LTH - permuted, points",
-        lambda r: _mean(r.difference("lth", "permuted", late=True)),
+        lambda r: mean(r.difference("lth", "permuted", late=True)),
+        methods=("lth", "permuted"),
     ),
     Claim(
         "close_at_initialisation",
         "At rewind epoch 0, permuted and naive are close.",
         "permuted - naive at k = 0, points",
-        lambda r: _mean(r.difference("permuted", "naive", late=False)),
+        lambda r: mean(r.difference("permuted", "naive", late=False)),
         kind=CLOSE,
+        methods=GAP,
+        late=False,
     ),
     Claim(
         "rewinding_helps_permuted_more",
         "Rewinding to a later epoch helps permuted more than naive.",
         "gap at k > 0 minus gap at k = 0, points",
         _rewinding,
+        methods=GAP,
+        late=None,
     ),
     Claim(
         "barrier_falls_with_width",
@@ -137,7 +111,7 @@ CLAIMS = [
         "correction_lowers_barrier",
         "Batch-norm reset or REPAIR lowers the barrier between aligned networks.",
         "barrier without minus with correction, points",
-        lambda r: _mean(
+        lambda r: mean(
             r.barriers("permuted", corrected=False) - r.barriers("permuted", corrected=True)
         ),
     ),
@@ -146,7 +120,7 @@ CLAIMS = [
         "From a dense network to its pruned solution, the corrected error hardly rises.",
         "largest rise of the test error above the dense network's, on the line and at its end, "
         "points",
-        lambda r: _mean(shared(r.rises)),
+        lambda r: mean(shared(r.rises)),
         kind=BELOW,
     ),
     Claim(

@@ -5,13 +5,19 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from maskalign import gap, origin, verdicts
+from maskalign import convergence, gap, origin, verdicts
 from maskalign.study import Study
 from maskalign.units import CELL
 
+TITLES = {"paper": "The paper's claims", "beyond": "Claims beyond the paper"}
+
 
 def markdown(
-    study: Study, table: pd.DataFrame, shares: pd.DataFrame, sources: Iterable[pd.DataFrame]
+    study: Study,
+    table: pd.DataFrame,
+    shares: pd.DataFrame,
+    left: pd.DataFrame,
+    sources: Iterable[pd.DataFrame],
 ) -> str:
     """Return the page.
 
@@ -19,26 +25,56 @@ def markdown(
         study: the study.
         table: what ``verdicts.judge`` returns.
         shares: what ``gap.shares`` returns.
+        left: what ``gap.left`` returns.
         sources: runs.csv and connectivity.csv. Below the title stands a warning if their rows have
             several result versions or another version than this code makes.
     """
     title = f"# Claims: study {study.name}, protocol {study.protocol}"
     lines = [title, "", *origin.paragraph(pd.concat(sources))]
     lines += [" ".join(str(verdicts.__doc__).split("\n\n", 1)[1].split()), ""]
-    lines += _head(["Claim", "Supported", "Not supported", "Undecided", "Could not be tested"])
-    for row in verdicts.overall(table).itertuples():
-        counts = f"{row.n_not_supported} | {row.n_undecided} | {row.n_untested}"
-        lines.append(f"| {row.text} | **{row.supported}** | {counts} |")
-    lines += ["", "## By data set and model", ""]
+    lines += [" ".join(str(convergence.__doc__).split("\n\n", 1)[1].split())]
+    every = verdicts.overall(table)
+    for family, title in TITLES.items():
+        lines += ["", f"## {title}", ""]
+        lines += _head(["Claim", "Supported", "Not supported", "Undecided", "Could not be tested"])
+        for row in every[every["family"] == family].itertuples():
+            counts = f"{row.n_not_supported} | {row.n_undecided} | {row.n_untested}"
+            lines.append(f"| {row.text} | **{row.supported}** | {counts} |")
+        lines += ["", f"### {title} by data set and model", ""]
+        lines += _tests(table[table["family"] == family])
+    return "\n".join([*lines, *_shares(shares), *_left(left)]) + "\n"
+
+
+def _tests(table: pd.DataFrame) -> list[str]:
     heads = ["Claim", "Data set, model", "Verdict", "Effect", "n", "Test", "p (Holm)"]
-    lines += _head([*heads, "Why undecided"])
+    lines = _head([*heads, "Why undecided", "Convergence", "Beside"])
     for row in table.itertuples():
         p = "" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}"
         effect = f"{row.effect}: {interval(row.mean, row.low, row.high)}"
         n = counted(row.n, row.planned, row.unit)
         cells = [row.claim, row.scope, row.verdict, effect, n, row.test, p, row.why]
+        lines.append(f"| {' | '.join([*cells, row.convergence, row.beside])} |")
+    return lines
+
+
+def _left(left: pd.DataFrame) -> list[str]:
+    if left.empty:
+        return []
+    heads = ["Data set, model", "Longest length", "Gap at length 1 (points)"]
+    heads += ["Gap at the longest (points)", "Share left (%)", "n", "Why none"]
+    lines = ["", "## Share of the gap left after long training", ""]
+    lines += [
+        "The gap is permuted - naive with k > 0. At the longest length each is at its best rate, "
+        "chosen from the same runs. The interval of the share is 95 %, by bootstrap over pairs.",
+        "",
+        *_head(heads),
+    ]
+    for row in left.itertuples():
+        cells = [f"{row.dataset}, {row.model}", f"{row.length:g}"]
+        cells += [interval(row.gap, row.gap_low, row.gap_high), interval(row.gap_longest)]
+        cells += [gap.share_text(row.share, row.low, row.high), str(row.n), row.why]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *_shares(shares)]) + "\n"
+    return lines
 
 
 def _shares(shares: pd.DataFrame) -> list[str]:
@@ -68,7 +104,7 @@ def counted(n: int, planned: int, unit: str) -> str:
     return f"{n} of {planned} {unit}s" if n < planned else f"{n} {unit}{'s' * (n != 1)}"
 
 
-def interval(mean: float, low: float, high: float) -> str:
+def interval(mean: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return a mean with its interval, where there is one, in print."""
     if math.isnan(mean):
         return "none"

@@ -11,11 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from maskalign.units import CELL, METHODS, TASK, UNIT, Results, over_widths, shared
-from maskalign.verdicts import EQUAL, FEWEST_UNITS, LEVEL, equal, few
+from maskalign.claim import EQUAL, FEWEST_UNITS, LEVEL, equal, few
+from maskalign.methods import MASKS
+from maskalign.units import CELL, TASK, UNIT, Results, over_widths, shared
 
 RESAMPLES = 9999
 NOT_ABOVE = "LTH is not above naive with 95 %"
+NO_GAP = "permuted is not above naive at length 1 with 95 %"
+LEFT = [*TASK, "length", "n", "gap", "gap_low", "gap_high", "gap_longest"]
+LEFT += ["share", "low", "high", "why"]
 COLUMNS = [
     *(*TASK, *CELL, "n", "gap", "gap_low", "gap_high", "share", "low", "high", "why"),
 ]
@@ -33,7 +37,7 @@ def shares(results: Results) -> pd.DataFrame:
         bound the 95 % interval of ``share`` by bootstrap over pairs. ``why`` says why there is no
         share.
     """
-    table = results.accuracy[results.planned.all(axis=1)]
+    table = results.accuracy.loc[results.planned[[*MASKS]].all(axis=1), [*MASKS]]
     late = shared(table[table.index.get_level_values("rewind_epoch") > 0])
     rows = []
     for level, values in (([], over_widths(late)), (CELL[:2], late), (CELL, table)):
@@ -47,9 +51,9 @@ def share(values: pd.DataFrame) -> dict[str, Any]:
     """Return n, gap, share, their intervals, and why there is no share.
 
     Args:
-        values: accuracies, percent: one row per pair, columns METHODS; pairs with NaN do not count.
+        values: accuracies, percent: one row per pair, columns MASKS; pairs with NaN do not count.
     """
-    planned, values = len(values), values[METHODS].dropna()
+    planned, values = len(values), values[[*MASKS]].dropna()
     gaps, n = (values["lth"] - values["naive"]).to_numpy(), len(values)
     row = dict.fromkeys(("gap_low", "gap_high", "share", "low", "high"), math.nan)
     row |= {"n": n, "gap": gaps.mean() if n else math.nan, "why": ""}
@@ -60,10 +64,64 @@ def share(values: pd.DataFrame) -> dict[str, Any]:
     row["gap_low"], row["gap_high"] = stats.ttest_1samp(gaps, 0).confidence_interval(1 - LEVEL)
     if not row["gap_low"] > 0:
         return row | {"why": NOT_ABOVE}
-    columns = [values[method].to_numpy() for method in METHODS]
+    return row | ratio((values["permuted"] - values["naive"]).to_numpy(), gaps)
+
+
+def left(results: Results) -> pd.DataFrame:
+    """Return the share of the gap at length 1 that is left at the longest one, at the best rates.
+
+    The gap is permuted - naive with k > 0. Only cells that every pair has at both lengths count.
+
+    Returns:
+        LEFT, one row per data set and model that is trained longer: the longest ``length``, n,
+        ``gap`` (at length 1, points, with its 95 % t-interval), ``gap_longest``, ``share`` and the
+        95 % interval of it by bootstrap over pairs, and why there is no share.
+    """
+    longest = results.longest()
+    if longest.empty:
+        return pd.DataFrame(columns=LEFT)
+    first = (results.accuracy["permuted"] - results.accuracy["naive"]).rename("first")
+    both = shared(pd.concat([longest, first], axis=1, join="inner"))
+    rows = []
+    for task, part in over_widths(both[["gap", "first"]]).groupby(TASK):
+        length = results.longest_lengths()[task]
+        rows.append(dict(zip(TASK, task, strict=True)) | {"length": length} | _left(part))
+    return pd.DataFrame(rows, columns=LEFT)
+
+
+def left_text(results: Results, task: tuple[str, str]) -> str:
+    """Return in words the share of the gap at length 1 that is left at the longest length."""
+    table = left(results)
+    row = table[(table["dataset"] == task[0]) & (table["model"] == task[1])].iloc[0]
+    share = share_text(row["share"], row["low"], row["high"])
+    return f"share of the gap at length 1 left (%): {share}" + f" ({row['why']})" * bool(row["why"])
+
+
+def _left(values: pd.DataFrame) -> dict[str, Any]:
+    planned, values = len(values), values.dropna()
+    first, last, n = values["first"].to_numpy(), values["gap"].to_numpy(), len(values)
+    row = dict.fromkeys(("gap_low", "gap_high", "share", "low", "high"), math.nan)
+    row |= {"n": n, "gap": first.mean() if n else math.nan, "why": ""}
+    row["gap_longest"] = last.mean() if n else math.nan
+    if n < FEWEST_UNITS:
+        return row | {"why": few(n, planned, "pair")}
+    if equal(first):
+        return row | {"why": EQUAL}
+    row["gap_low"], row["gap_high"] = stats.ttest_1samp(first, 0).confidence_interval(1 - LEVEL)
+    if not row["gap_low"] > 0:
+        return row | {"why": NO_GAP}
+    return row | ratio(last, first)
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> dict[str, float]:
+    """Return mean(part) / mean(whole), with its 95 % interval by bootstrap over pairs.
+
+    Args:
+        part, whole: [pairs], paired.
+    """
     # The same draws every time, so that the page does not change by itself.
     interval = stats.bootstrap(
-        columns,
+        [part, whole],
         _ratio,
         paired=True,
         n_resamples=RESAMPLES,
@@ -71,13 +129,12 @@ def share(values: pd.DataFrame) -> dict[str, Any]:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return row | {"share": float(_ratio(*columns)), "low": interval.low, "high": interval.high}
+    return {"share": float(_ratio(part, whole)), "low": interval.low, "high": interval.high}
 
 
-def _ratio(lth: np.ndarray, naive: np.ndarray, permuted: np.ndarray, axis: int = -1) -> np.ndarray:
-    naive = naive.mean(axis)
+def _ratio(part: np.ndarray, whole: np.ndarray, axis: int = -1) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):  # a draw may hold one pair n times
-        return (permuted.mean(axis) - naive) / (lth.mean(axis) - naive)
+        return part.mean(axis) / whole.mean(axis)
 
 
 def share_text(share: float, low: float = math.nan, high: float = math.nan) -> str:

@@ -1,8 +1,8 @@
 """What a study of n independent units can decide, by the spread that a pilot study shows.
 
 A unit is an independent pair, for ensembles a mask. The tests are those of ``verdicts``: the level
-is split over all claims, as Holm's correction does for the smallest p-value, and a claim counts as
-decidable at 80 % power.
+is split over all claims of a family (the paper's, or those beyond it), as Holm's correction does
+for the smallest p-value, and a claim counts as decidable at 80 % power.
 """
 
 import math
@@ -14,10 +14,10 @@ import pandas as pd
 from statsmodels.stats.power import TTestPower
 
 from maskalign import origin
-from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE, Claim
+from maskalign.claim import ABOVE, BELOW, CLOSE, FEWEST_UNITS, LEVEL, Claim, equal
 from maskalign.study import Study
 from maskalign.units import TASK, Results
-from maskalign.verdicts import FEWEST_UNITS, LEVEL, equal
+from maskalign.verdicts import FAMILIES
 
 POWER = 0.8
 UNITS = [5, 10, 20, 30, 60]
@@ -39,7 +39,7 @@ def plan(study: Study, results: Results) -> pd.DataFrame:
         results, for "hardly rises" the least distance below the margin that they find.
     """
     rows = []
-    for claim in CLAIMS:
+    for family, claim in ((f, c) for f, members in FAMILIES.items() for c in members):
         for (dataset, model), part in claim.numbers(results).groupby(TASK):
             values = part["value"].dropna()
             if len(values) < FEWEST_UNITS or equal(values.to_numpy()):
@@ -47,19 +47,19 @@ def plan(study: Study, results: Results) -> pd.DataFrame:
             about = {"claim": claim.name, "effect": claim.effect, "scope": f"{dataset}, {model}"}
             spread = {"n": len(values), "mean": values.mean(), "sd": values.std()}
             margin = study.config["claims"]["margin"]
-            needed = {"needed": _needed(claim, values.mean(), values.std(), margin)}
-            least = {f"least_{n}": _least(claim, n) * values.std() for n in UNITS}
+            needed = {"needed": _needed(claim, family, values.mean(), values.std(), margin)}
+            least = {f"least_{n}": _least(claim, family, n) * values.std() for n in UNITS}
             rows.append(about | spread | needed | least)
     return pd.DataFrame(rows, columns=[*COLUMNS, *(f"least_{n}" for n in UNITS)])
 
 
-def _test(claim: Claim) -> dict[str, Any]:
+def _test(claim: Claim, family: str) -> dict[str, Any]:
     """Return the test of a claim, as the side of it on which the effect lies.
 
     A two-sided test is found on that side alone. "Close" is two one-sided tests: with a true
     difference of 0 both must succeed, so each is given half of what may fail.
     """
-    level = LEVEL / len(CLAIMS)
+    level = LEVEL / len(FAMILIES[family])
     power = 1 - (1 - POWER) / 2 if claim.kind == CLOSE else POWER
     return {
         "alpha": level / 2 if claim.kind == ABOVE else level,
@@ -68,15 +68,15 @@ def _test(claim: Claim) -> dict[str, Any]:
     }
 
 
-def _least(claim: Claim, n: int) -> float:
-    return float(TTestPower().solve_power(nobs=n, **_test(claim)))
+def _least(claim: Claim, family: str, n: int) -> float:
+    return float(TTestPower().solve_power(nobs=n, **_test(claim, family)))
 
 
-def _needed(claim: Claim, mean: float, sd: float, margin: float) -> float:
+def _needed(claim: Claim, family: str, mean: float, sd: float, margin: float) -> float:
     effect = {ABOVE: abs(mean), CLOSE: margin - abs(mean), BELOW: margin - mean}[claim.kind]
     if effect <= 0:
         return math.inf
-    test = _test(claim)
+    test = _test(claim, family)
     wanted = test.pop("power")
 
     def enough(n: int) -> bool:

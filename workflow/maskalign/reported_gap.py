@@ -15,10 +15,10 @@ import pandas as pd
 from scipy import stats
 
 from maskalign import captions
+from maskalign.claim import LEVEL
 from maskalign.gap import NOT_ABOVE, share_text
 from maskalign.reported import Paper, Setting
 from maskalign.study import Study
-from maskalign.verdicts import LEVEL
 
 NO_SPREAD = "no standard deviation is reported"
 COLUMNS = [

@@ -12,21 +12,24 @@ from typing import Any
 
 import pandas as pd
 
-from maskalign import selection
+from maskalign import convergence, methods, selection
 from maskalign.study import Study
 
 TASK = ["dataset", "model"]
 UNIT = [*TASK, "pair"]  # pair p has the seeds 2p and 2p + 1; the mask of A has the seed 2p
-METHODS = ["lth", "naive", "permuted"]
 CELL = ["width", "sparsity", "rewind_epoch"]
+FACTORS = ["length", "rate"]
+STANDARD = (1, 1)  # length and rate of the recipe
 
 
 class Results:
     """The completed runs of a study by pair and cell; NaN for a planned run that is not there.
 
     Attributes:
-        accuracy: test accuracy, percent; index UNIT and CELL, columns METHODS.
-        planned: whether the study plans the run; as ``accuracy``.
+        every: test accuracy, percent; index UNIT, CELL and FACTORS, columns the study's methods.
+        planned_of_every: whether the study plans the run; as ``every``.
+        states: what ``convergence.of_study`` returns.
+        accuracy, planned: the same of the recipe's length and rate; index UNIT and CELL.
         rises: largest rise of the corrected test error above the dense network's on the line from
             it to its last IMP round, that end included, points; index UNIT, width, sparsity.
         ensembles: ``disagreement`` (share of test samples) and ``gain`` (points) of the ensembles
@@ -38,19 +41,31 @@ class Results:
         tasks = dict.fromkeys((e["dataset"], e["model"]) for e in _experiments(study))
         shows = [dict(zip(TASK, task, strict=True)) for task in tasks]
         found = pd.concat([_accuracies(study, s, runs) for s in shows])
-        table = found.pivot(index=[*UNIT, *CELL], columns="method", values=["value", "planned"])
-        table = table.reindex(columns=itertools.product(["value", "planned"], METHODS))
-        self.accuracy, self.planned = table["value"].astype(float), table["planned"].eq(True)
+        index = [*UNIT, *CELL, *FACTORS]
+        table = found.pivot(index=index, columns="method", values=["value", "planned"])
+        names = methods.trained(study.methods)
+        table = table.reindex(columns=itertools.product(["value", "planned"], names))
+        self.every, self.planned_of_every = table["value"].astype(float), table["planned"].eq(True)
+        self.accuracy = self.of_factors(self.every, *STANDARD)
+        self.planned = self.of_factors(self.planned_of_every, *STANDARD)
+        self.states = convergence.of_study(study, runs)
         self._lines = pd.MultiIndex.from_tuples(_planned_lines(study), names=[*UNIT, "width"])
         self._barriers = pd.concat([_barriers(study, s, runs) for s in shows])
         self.rises = _series([_rise(study, path, curves) for path in study.paths("imp_barrier")])
         self.ensembles = _ensembles(study, runs)
 
+    @staticmethod
+    def of_factors(table: pd.DataFrame, length: float, rate: float) -> pd.DataFrame:
+        """Return the rows of a length and rate of ``every``, or of what is planned of it."""
+        index = table.index
+        at = (index.get_level_values("length") == length) & (index.get_level_values("rate") == rate)
+        return table[at].droplevel(FACTORS)
+
     def difference(self, first: str, second: str, late: bool | None = None) -> pd.Series:
         """Return first - second, points, by pair and shared cell.
 
         Args:
-            first, second: of METHODS.
+            first, second: names of methods.
             late: only k > 0 (True), only k = 0 (False), or every rewind epoch k.
         """
         planned = self.planned[first] & self.planned[second]
@@ -58,6 +73,35 @@ class Results:
         if late is not None:
             values = values[(values.index.get_level_values("rewind_epoch") > 0) == late]
         return shared(values)
+
+    def longest_lengths(self) -> dict[tuple, float]:
+        """Return by data set and model the longest length of permuted and naive, if it is not 1."""
+        both = self.planned_of_every[["permuted", "naive"]].all(axis=1)
+        index = self.every.index[both].to_frame(index=False)
+        longest = index[index["length"] > 1].groupby(TASK)["length"].max()
+        return longest.to_dict()
+
+    def longest(self) -> pd.DataFrame:
+        """Return permuted and naive at the longest length, each at its best rate; k > 0.
+
+        The best rate of a method in a cell is the one with the highest mean over pairs. It is
+        chosen from the same runs that are compared, for both methods alike.
+
+        Returns:
+            Index UNIT and CELL, shared; columns ``permuted``, ``naive`` and ``gap``, points, and
+            ``rate_permuted`` and ``rate_naive``.
+        """
+        columns = ["permuted", "naive", "gap", "rate_permuted", "rate_naive"]
+        lengths = self.longest_lengths()
+        index = self.every.index.to_frame(index=False)
+        own = [lengths.get(task) for task in index[TASK].itertuples(index=False, name=None)]
+        late = (index["length"] == pd.Series(own, dtype=float)) & (index["rewind_epoch"] > 0)
+        table = self.every[late.to_numpy()].droplevel("length")
+        planned = self.planned_of_every[late.to_numpy()].droplevel("length")
+        best = [_best(table[m][planned[m]], m) for m in columns[:2]]
+        found = pd.concat(best, axis=1, join="inner").reindex(columns=columns)
+        found["gap"] = found["permuted"] - found["naive"]
+        return shared(found)
 
     def barriers(self, method: str, corrected: bool) -> pd.Series:
         """Return the test-error barriers from A to B, points, by pair and width.
@@ -69,6 +113,15 @@ class Results:
         rows = self._barriers
         rows = rows[(rows["method"] == method) & (rows["corrected"] == corrected)]
         return shared(rows.set_index([*UNIT, "width"])["value"].reindex(self._lines))
+
+
+def _best(values: pd.Series, method: str) -> pd.DataFrame:
+    """Return a method's accuracy at the best rate of each cell, and that rate."""
+    means = values.groupby([*TASK, *CELL, "rate"]).mean().dropna()
+    rates = means.groupby([*TASK, *CELL]).idxmax().map(lambda key: key[-1])
+    name = f"rate_{method}"
+    rows = values.reset_index("rate").join(rates.rename(name).astype(float))
+    return rows.loc[rows["rate"] == rows[name], [method, name]]
 
 
 def over_widths(values: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
@@ -106,8 +159,8 @@ def _experiments(study: Study) -> list[dict[str, Any]]:
 def _accuracies(study: Study, s: selection.Selection, runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per planned sparse run of an independent pair, with its accuracy or NaN."""
     planned = selection.planned(study, s)
-    planned = planned[planned["method"].isin(METHODS)]
-    rows = selection.shown(study, s, runs, "accuracy").rows
+    planned = planned[planned["method"] != "dense"]
+    rows = selection.shown(study, s, runs, "accuracy", selection.EVERYTHING).rows
     rows = rows.loc[rows["status"] == "completed", [*selection.KEYS, "value"]]
     found = planned.merge(rows, how="left", on=selection.KEYS)
     return found.assign(**s, planned=True, pair=found["mask_seed"] // 2)

@@ -1,4 +1,4 @@
-"""The paper's claims as statistical tests over the runs of a study.
+"""The claims as statistical tests over the runs of a study.
 
 The unit is an independent pair (A, B); for ensembles it is the mask. A unit gives each claim one
 number, a mean or a slope over widths, sparsities and rewind epochs. Only cells count that the study
@@ -7,14 +7,14 @@ Every data set and model has its own verdict, and architectures are never pooled
 "grows" are two-sided t-tests of the numbers against 0. "Close" is an equivalence test (TOST)
 with the study's margin if the mean is within it, else a one-sided t-test against the nearer end of
 the margin. "Hardly rises" is a one-sided t-test against the margin. p-values are adjusted by Holm
-over the claims of one data set and model. An adjusted p of at most 0.05 decides: the claim is
-supported if the mean is on its side, else not supported. Intervals are 95 %, not adjusted. A claim
-is supported in all, some or none of the data sets and models in which it could be tested; this
-count is not adjusted over data sets and models.
+over the claims of one data set and model, the paper's claims and those beyond it apart. An adjusted
+p of at most 0.05 decides: the claim is supported if the mean is on its side, else not supported.
+Intervals are 95 %, not adjusted. A claim is supported in all, some or none of the data sets and
+models in which it could be tested; this count is not adjusted over data sets and models.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,31 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE, Claim
+from maskalign import claims, claims_beyond, convergence, gap
+from maskalign.claim import (
+    ABOVE,
+    BELOW,
+    CLOSE,
+    EQUAL,
+    FEWEST_UNITS,
+    LEVEL,
+    Claim,
+    equal,
+    few,
+)
 from maskalign.study import Study
 from maskalign.units import TASK, Results
 
-LEVEL = 0.05
-FEWEST_UNITS = 3
+# By family: p-values are adjusted within one.
+FAMILIES = {"paper": claims.CLAIMS, "beyond": claims_beyond.CLAIMS}
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 VERDICTS = [SUPPORTED, NOT_SUPPORTED, UNDECIDED]
 UNTESTED = "not tested"
 HELD = ["all", "some", "none", UNTESTED]
-NOT_DECIDED, EQUAL = f"adjusted p above {LEVEL:g}", "all numbers are equal"
+NOT_DECIDED = f"adjusted p above {LEVEL:g}"
 COLUMNS = [
-    *("claim", "text", "effect", "unit", "scope", "mean", "low", "high", "n", "planned"),
-    *("test", "p", "p_holm", "verdict", "why"),
+    *("family", "claim", "text", "effect", "unit", "scope", "mean", "low", "high", "n"),
+    *("planned", "test", "p", "p_holm", "verdict", "why", "convergence", "beside"),
 ]
 TESTS = {ABOVE: "t-test", CLOSE: "TOST, margin {:g}", BELOW: "t-test, margin {:g}"}
 
@@ -52,17 +63,22 @@ def judge(study: Study, results: Results) -> pd.DataFrame:
         One row (COLUMNS) per claim and scope, a data set and model: mean, low, high (95 %
         interval), n (units that count), planned (all units), p, p_holm, verdict, and ``why`` it is
         undecided. Fewer than three units or numbers that are all equal have no p and are undecided.
+        ``convergence`` says how many cells of its methods have converged, ``beside`` what else is
+        to be read with it.
     """
     margin, rows = study.config["claims"]["margin"], []
-    for claim in CLAIMS:
+    for family, claim in _every():
         for task, part in claim.numbers(results).groupby(TASK):
             tested = _test(claim, part["value"].to_numpy(float), margin)
-            about = {"claim": claim.name, "text": claim.text, "effect": claim.effect}
-            rows.append(about | {"unit": claim.unit, "scope": ", ".join(task)} | tested)
+            about = {"family": family, "claim": claim.name, "text": claim.text}
+            about |= {"effect": claim.effect, "unit": claim.unit, "scope": ", ".join(task)}
+            about["convergence"] = _convergence(claim, task, results)
+            about["beside"] = gap.left_text(results, task) if claim.longest else ""
+            rows.append(about | tested)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    for _, tested in table[table["p"].notna()].groupby("scope"):
+    for _, tested in table[table["p"].notna()].groupby(["family", "scope"]):
         table.loc[tested.index, "p_holm"] = multipletests(tested["p"], LEVEL, method="holm")[1]
-    kinds = {claim.name: claim.kind for claim in CLAIMS}
+    kinds = {claim.name: claim.kind for _, claim in _every()}
     every = table.to_dict("records")
     table["verdict"] = [_verdict(row, kinds[row["claim"]], margin) for row in every]
     table.loc[(table["verdict"] == UNDECIDED) & table["p"].notna(), "why"] = NOT_DECIDED
@@ -78,21 +94,41 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
         table: what ``judge`` returns.
 
     Returns:
-        One row per claim: claim, text, effect, ``held`` (of HELD), ``supported`` (the same in
-        words), ``n_supported``, ``n_not_supported``, ``n_undecided`` and ``n_untested``.
+        One row per claim: family, claim, text, effect, ``held`` (of HELD), ``supported`` (the same
+        in words), ``n_supported``, ``n_not_supported``, ``n_undecided`` and ``n_untested``.
     """
     rows = []
-    for claim in CLAIMS:
+    for family, claim in _every():
         own = table[table["claim"] == claim.name]
         could = own[own["p"].notna()]
         counts = [int((could["verdict"] == verdict).sum()) for verdict in VERDICTS]
         numbers = dict(zip(("n_supported", "n_not_supported", "n_undecided"), counts, strict=True))
         numbers["n_untested"] = len(own) - len(could)
-        about = {"claim": claim.name, "text": claim.text, "effect": claim.effect}
+        about = {"family": family, "claim": claim.name, "text": claim.text, "effect": claim.effect}
         held = _held(counts[0], len(could))
         words = UNTESTED if held == UNTESTED else f"in {held} ({counts[0]} of {len(could)})"
         rows.append(about | {"held": held, "supported": words} | numbers)
     return pd.DataFrame(rows)
+
+
+def _every() -> Iterator[tuple[str, Claim]]:
+    for family, members in FAMILIES.items():
+        for claim in members:
+            yield family, claim
+
+
+def _convergence(claim: Claim, task: tuple[str, str], results: Results) -> str:
+    """Return how many of the cells that a claim is about have converged, in words."""
+    cells = results.states
+    own = (cells["dataset"] == task[0]) & (cells["model"] == task[1])
+    own &= cells["method"].isin(claim.methods)
+    if claim.late is not None:
+        own &= (cells["rewind_epoch"] > 0) == claim.late
+    if claim.longest:
+        own &= cells["length"] == results.longest_lengths()[task]
+    else:
+        own &= (cells["length"] == 1) & (cells["rate"] == 1)
+    return convergence.words(cells[own]) if own.any() else ""
 
 
 def _verdict(row: dict[str, Any], kind: str, margin: float) -> str:
@@ -129,18 +165,6 @@ def _test(claim: Claim, values: np.ndarray, margin: float) -> dict[str, Any]:
         return row | {"why": EQUAL}
     row["low"], row["high"] = stats.ttest_1samp(values, 0).confidence_interval(1 - LEVEL)
     return row | {"p": float(P[claim.kind](values, margin))}
-
-
-def equal(values: np.ndarray) -> bool:
-    """Return whether numbers differ by rounding at most, so that they have no spread."""
-    return np.allclose(values, values[0], rtol=1e-9, atol=1e-9)
-
-
-def few(n: int, planned: int, unit: str) -> str:
-    """Return why ``n`` of the planned units decide nothing."""
-    if planned < FEWEST_UNITS:
-        return f"fewer than {FEWEST_UNITS} {unit}s"
-    return f"{n} of {planned} {unit}s have all runs"
 
 
 def _p_above(values: np.ndarray, margin: float) -> float:

@@ -10,7 +10,9 @@ with job(snakemake):
     given, made = snakemake.input, snakemake.output
     sources = [selection.read_rows(file) for file in (given.runs, given.curves)]
     results = Results(config, *sources)
-    table, shares = verdicts.judge(config, results), gap.shares(results)
+    table, shares, left = verdicts.judge(config, results), gap.shares(results), gap.left(results)
     files.write_text(made.csv, table.to_csv(index=False))
     files.write_text(made.shares, shares.to_csv(index=False))
-    files.write_text(made.markdown, claims_page.markdown(config, table, shares, sources))
+    files.write_text(made.lengths, left.to_csv(index=False))
+    page = claims_page.markdown(config, table, shares, left, sources)
+    files.write_text(made.markdown, page)

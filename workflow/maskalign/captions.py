@@ -9,13 +9,6 @@ from maskalign import paper
 from maskalign.selection import Selection
 from maskalign.study import Study
 
-METHOD_TITLES = {
-    "dense": "dense",
-    "imp": "IMP",
-    "lth": "LTH",
-    "naive": "naive",
-    "permuted": "permuted",
-}
 METRIC_TITLES = {
     "accuracy": "test accuracy (%)",
     "top5_accuracy": "top-5 test accuracy (%)",
@@ -35,9 +28,12 @@ KINDS = {
     "rewind": "test accuracy against the rewind epoch",
     "sparsity": "test accuracy against the sparsity",
     "matching": "matching by activations and by weights",
+    "methods": "test accuracy of every method",
+    "diagnosis": "masks and matchings without training",
+    "length": "test accuracy against the length of sparse training",
 }
 # Kinds beyond the paper are extras by any name.
-EXTRAS = ["matching"]
+EXTRAS = ["matching", "methods", "diagnosis", "length"]
 TIMES = "\u00d7"
 NOT_RUN = "not run at this scale"
 NOT_GIVEN = "not run: the data was not given"

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from maskalign import selection, tables
+from maskalign import selection
+from maskalign.cells import CELL, ensembles
 from maskalign.reported import Paper
 from maskalign.selection import Selection
 from maskalign.study import Study
@@ -125,21 +126,21 @@ def nothing(table: pd.DataFrame) -> str:
 
 
 def _ours(study: Study, s: Selection, kind: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the study's cells of a setting: columns tables.CELL and OURS."""
+    """Return the study's cells of a setting: columns cells.CELL and OURS."""
     if kind == "diversity":
         return _ensembles(study, s, runs)
-    early = kind == "early_matching"
-    rows = [selection.shown(study, s, runs, metric, early).rows for metric in POINTS[:2]]
-    return selection.summarise(pd.concat(rows), tables.CELL)
+    view = selection.VIEWS.get(kind, selection.PAPER)
+    rows = [selection.shown(study, s, runs, metric, view).rows for metric in POINTS[:2]]
+    return selection.summarise(pd.concat(rows), CELL)
 
 
 def _ensembles(study: Study, s: Selection, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of ensembles of the first mask; ``members`` is the size of a whole one."""
     every = [study.run(path) for path in study.selected(s, "diversity")]
     first = min((run["mask_seed"] for run in every), default=None)
-    found = [tables.ensembles(study, [], runs)]
+    found = [ensembles(study, [], runs)]
     for run in (run for run in every if run["mask_seed"] == first):
-        cells = tables.ensembles(study, [run["path"]], runs)
+        cells = ensembles(study, [run["path"]], runs)
         size = len(run["parents"]["dense"])
         cells["members"] = np.where(cells["metric"].isin(WHOLE), size, np.nan)
         cells.loc[cells["method"].isin(["dense", "imp"]), "rewind_epoch"] = np.nan

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from maskalign import captions, comparison, origin, reported_gap, selection, tables
-from maskalign.captions import METHOD_TITLES
+from maskalign import captions, comparison, origin, reported_gap, selection
+from maskalign.cells import DIVERSITY
 from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN, WHOLE, nothing, summary
+from maskalign.methods import METHODS, titles
 from maskalign.reported import Paper, Setting
 from maskalign.study import Study
 
@@ -92,7 +93,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "S (%)": rows["sparsity"].map(captions.percent),
-            "Method": rows["method"].map(METHOD_TITLES),
+            "Method": rows["method"].map(titles(METHODS)),
             "k": rows["rewind_epoch"].map(_epoch),
             "t": rows["matching_epoch"].map(_epoch),
             "Metric": [_metric(m) for m in rows["metric"]],
@@ -151,11 +152,11 @@ def _columns(rows: pd.DataFrame, *names: str) -> zip:
 
 
 def _digits(metric: str) -> int:
-    return tables.DIVERSITY.get(metric, ("", 2))[1]
+    return DIVERSITY.get(metric, ("", 2))[1]
 
 
 def _metric(metric: str) -> str:
-    title = tables.DIVERSITY.get(metric, (captions.METRIC_TITLES.get(metric, metric), 2))[0]
+    title = DIVERSITY.get(metric, (captions.METRIC_TITLES.get(metric, metric), 2))[0]
     return title[0].upper() + title[1:]
 
 

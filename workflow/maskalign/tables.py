@@ -1,33 +1,26 @@
-"""The tables of a study: the paper's (1 to 15), the rebuttal's (16), and one of two matchings."""
+"""The tables of a study: the paper's (1 to 15), the rebuttal's (16), and extras (17 to 19)."""
 
 import itertools
 from typing import Any
 
 import pandas as pd
 
-from maskalign import captions, matching_table, origin, selection, settings
-from maskalign.captions import METHOD_TITLES, METRIC_TITLES
-from maskalign.formats import ABSENT, Cell, Table
-from maskalign.selection import METHODS, Selection
+from maskalign import (
+    captions,
+    convergence,
+    diagnosis_table,
+    matching_table,
+    origin,
+    selection,
+    settings,
+)
+from maskalign.captions import METRIC_TITLES
+from maskalign.cells import DIVERSITY, absent, complete, ensembles, layout, summary
+from maskalign.formats import ABSENT, Table
+from maskalign.methods import ordered, titles
+from maskalign.selection import EARLY, METHODS, Selection
 from maskalign.study import Study
 
-CELL = [
-    "dataset",
-    "model",
-    "width",
-    "metric",
-    "sparsity",
-    "method",
-    "rewind_epoch",
-    "matching_epoch",
-]
-DIVERSITY = {  # metric: title and digits
-    "accuracy": ("Test accuracy (%)", 2),
-    "ensemble_accuracy": ("Ensemble accuracy (%)", 2),
-    "disagreement": ("Disagreement", 3),
-    "kl": ("KL (nats)", 3),
-    "js": ("JS (nats)", 3),
-}
 Made = tuple[list[str], pd.DataFrame, pd.DataFrame]  # sentences of the caption, cells, layout
 
 
@@ -40,14 +33,14 @@ def build(study: Study, name: str, runs: pd.DataFrame | None = None) -> Table:
         runs: rows of runs.csv; the kinds ``training`` and ``pruning`` need none.
     """
     entry = study.config["artefacts"]["tables"][name]
-    text, cells, layout = KINDS[entry["kind"]](study, entry, runs)
+    text, cells, printed = KINDS[entry["kind"]](study, entry, runs)
     if cells.empty:
-        layout = _absent(captions.absence(study, entry["shows"][0]))
-        return Table(name, captions.nothing(study, name, entry["shows"]), cells, layout)
+        printed = absent(captions.absence(study, entry["shows"][0]))
+        return Table(name, captions.nothing(study, name, entry["shows"]), cells, printed)
     text.append(captions.in_paper(study, name))
     if "runs" in cells:
         text.insert(0, origin.warning(origin.behind(cells, runs)))
-    return Table(name, captions.join(*text), cells, layout)
+    return Table(name, captions.join(*text), cells, printed)
 
 
 def accuracy(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
@@ -59,34 +52,69 @@ def accuracy(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
         (s, selection.shown(study, s, runs, metric))
         for s, metric in itertools.product(entry["shows"], entry["metrics"])
     ]
-    cells = pd.concat([_complete(s, _summary(shown.rows)) for s, shown in parts])
+    cells = pd.concat([complete(study, s, summary(study, shown.rows)) for s, shown in parts])
+    cells = convergence.joined(study, entry["shows"], runs, cells)
     sparse = cells[cells["method"] != "dense"]
     about = f"{what[0].upper()}{what[1:]} of {captions.subject(study, entry['shows'])}"
     text = [
         f"{about} by sparsity S and rewind epoch k: {_spread(sparse)}.",
         _dense(cells),
+        convergence.sentence(cells),
         captions.conditions(study, entry["shows"]),
         captions.exceptions(_missing(parts), _diverged(cells)),
     ]
     columns = sparse["rewind_epoch"].map("k = {:g}".format)
-    return text, cells, _layout(study, sparse, columns, ["sparsity", "method"])
+    return text, cells, layout(study, sparse, columns, ["sparsity", "method"])
 
 
 def early_matching(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
     """Table 15: accuracy by the epoch t at which B is matched to the final A, in percent."""
-    parts = [(s, selection.shown(study, s, runs, "accuracy", early=True)) for s in entry["shows"]]
-    cells = pd.concat([_summary(shown.rows) for _, shown in parts])
+    parts = [(s, selection.shown(study, s, runs, "accuracy", EARLY)) for s in entry["shows"]]
+    cells = pd.concat([summary(study, shown.rows) for _, shown in parts])
     cells = cells[cells["method"] != "dense"].reset_index(drop=True)
+    cells = convergence.joined(study, entry["shows"], runs, cells)
     rewinds = ", ".join(f"{k:g}" for k in sorted(cells["rewind_epoch"].unique()))
     text = [
         f"Test accuracy (%) of {captions.subject(study, entry['shows'])} from rewind epoch "
         f"k = {rewinds}, with the final A matched to B at epoch t: {_spread(cells)}.",
+        convergence.sentence(cells),
         captions.conditions(study, entry["shows"]),
         captions.exceptions(_missing(parts), _diverged(cells)),
     ]
     permuted = cells["matching_epoch"].map("permuted, t = {:g}".format)
-    columns = permuted.where(cells["method"] == "permuted", cells["method"].map(METHOD_TITLES))
-    return text, cells, _layout(study, cells, columns, ["sparsity"])
+    names = cells["method"].map(titles(study.methods))
+    columns = permuted.where(cells["method"] == "permuted", names)
+    return text, cells, layout(study, cells, columns, ["sparsity"])
+
+
+def methods(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
+    """Table 18: accuracy of every method by sparsity S and rewind epoch k, in percent."""
+    parts = [(s, selection.shown(study, s, runs, "accuracy", METHODS)) for s in entry["shows"]]
+    cells = pd.concat([summary(study, shown.rows) for _, shown in parts])
+    cells = convergence.joined(study, entry["shows"], runs, cells.reset_index(drop=True))
+    sparse = cells[cells["method"] != "dense"]
+    if sparse.empty:
+        return [], sparse, sparse
+    named = ordered(study.methods, sparse["method"])
+    about = "; ".join(f"{study.methods[m].title}: {study.methods[m].about}" for m in named)
+    text = [
+        f"Test accuracy (%) of every method on {captions.subject(study, entry['shows'])} by "
+        f"sparsity S and rewind epoch k: {captions.spread(sparse['n'], 'pair')} ({ABSENT}: "
+        f"{captions.NOT_RUN}). Masks: {about}. All but LTH start from B, and all masks of a column "
+        "have as many weights, unless B's own differs by the tolerance of pruning.",
+        _dense(cells),
+        convergence.sentence(cells),
+        captions.conditions(study, entry["shows"]),
+        captions.exceptions(_missing(parts), _diverged(cells)),
+    ]
+    columns = [
+        f"S = {captions.percent(s)} %, k = {k:g}"
+        for s, k in zip(sparse["sparsity"], sparse["rewind_epoch"], strict=True)
+    ]
+    columns = pd.Series(columns, index=sparse.index)
+    order = sparse["method"].map([*study.methods].index)
+    rows = sparse.loc[order.sort_values(kind="stable").index]
+    return text, cells, layout(study, rows, columns, ["method"])
 
 
 def diversity(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
@@ -109,116 +137,19 @@ def diversity(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
         captions.exceptions(_absent_widths(entry, cells), _diverged(cells)),
     ]
     columns = cells["metric"].map(lambda m: DIVERSITY[m][0])
-    return text, cells, _layout(study, cells.assign(at=places), columns, ["at", "method"])
+    return text, cells, layout(study, cells.assign(at=places), columns, ["at", "method"])
 
 
 KINDS = {
     "accuracy": accuracy,
     "early_matching": early_matching,
     "matching": matching_table.matching,
+    "methods": methods,
+    "diagnosis": diagnosis_table.diagnosis,
     "diversity": diversity,
     "training": settings.training,
     "pruning": settings.pruning,
 }
-
-
-# -- cells -----------------------------------------------------------------------------------------
-
-
-def _summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a cell, in the order of the paper: sparsity, method, epochs."""
-    cells = selection.summarise(rows, CELL)
-    order = {"method": lambda c: c.map(METHODS.index)} if len(cells) else {}
-    for column in reversed(["width", "sparsity", "method", "rewind_epoch", "matching_epoch"]):
-        cells = cells.sort_values(column, key=order.get(column), kind="stable")
-    return cells.reset_index(drop=True)
-
-
-def _complete(s: Selection, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells and, with n = 0, those that the selection names but the study lacks."""
-    sparse = cells[cells["method"] != "dense"]
-    if sparse.empty:
-        return sparse
-    axes = {column: selection.values_of(s, axis, sparse) for axis, column in selection.AXES.items()}
-    axes |= {"method": [m for m in METHODS if m in set(sparse["method"])]}
-    full = pd.DataFrame(itertools.product(*axes.values()), columns=list(axes))
-    one = sparse.iloc[0]
-    if "sparsities" not in s:  # those of one width are not missing at another one
-        full = full.merge(sparse[["width", "sparsity"]].drop_duplicates())
-    full = full.merge(sparse, how="left", on=list(axes))
-    full = full.fillna({"n": 0, "diverged": 0, "runs": ""})
-    full[["dataset", "model", "metric"]] = [one["dataset"], one["model"], one["metric"]]
-    dense = cells[(cells["method"] == "dense") & cells["width"].isin(axes["width"])]
-    return pd.concat([dense, full[cells.columns]], ignore_index=True)
-
-
-def ensembles(study: Study, paths: list[str], runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of diversity runs, those of several masks as one, in the order of ``paths``.
-
-    Accuracy is over the members of all masks; what an ensemble gives as a whole is over masks.
-    """
-    found = runs[(runs["split"] == "test") & runs["metric"].isin(DIVERSITY)]
-    of, empty = found["path"], pd.DataFrame(columns=[*CELL, "mean", "std", "n", "diverged", "runs"])
-    parts: dict[tuple, list[pd.DataFrame]] = {}
-    for run in map(study.run, paths):
-        where = {k: run[k] for k in ("dataset", "model", "width", "sparsity", "rewind_epoch")}
-        rows = parts.setdefault(tuple(where.values()), [])
-        rows.append(found[of == run["path"]])
-        for method, members in run["parents"].items():
-            single = found[of.isin(members) & (found["metric"] == "accuracy")]
-            rows.append(single.assign(method=method, **where))
-    cells = [_ensemble(pd.concat(rows), list(run["parents"])) for rows in parts.values()]
-    return pd.concat(cells, ignore_index=True) if cells else empty
-
-
-def _ensemble(rows: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
-    cells = selection.summarise(rows.assign(matching_epoch=float("nan")), CELL)
-    metrics = list(DIVERSITY)
-    cells["at"] = cells["method"].map(methods.index) * 9 + cells["metric"].map(metrics.index)
-    return cells.sort_values("at").drop(columns=["at", "matching_epoch"])
-
-
-# -- layout ----------------------------------------------------------------------------------------
-
-
-def _layout(study: Study, cells: pd.DataFrame, columns: pd.Series, by: list[str]) -> pd.DataFrame:
-    """Return the cells as printed, rows labelled by ``by`` and by what else differs."""
-    if cells.empty:
-        return _absent()
-    names = [
-        f"{captions.model_title(study, m)} {captions.times(w)} / {captions.data_title(study, d)}"
-        for d, m, w in zip(cells["dataset"], cells["model"], cells["width"], strict=True)
-    ]
-    labels = {"Model": names}
-    if "sparsity" in by:
-        labels["Accuracy"] = cells["metric"].map({"accuracy": "top-1", "top5_accuracy": "top-5"})
-        labels["Sparsity (%)"] = cells["sparsity"].map(captions.percent)
-    if "at" in by:
-        labels["At"] = cells["at"]
-    if "method" in by:
-        labels["Method"] = cells["method"].map(METHOD_TITLES)
-    rows = pd.DataFrame(labels, index=cells.index)
-    index = [k for k in rows if k not in ("Model", "Accuracy", "At") or rows[k].nunique() > 1]
-    several = columns[cells["method"] == "permuted"].nunique() > 1
-    best = cells["mean"].where((cells["method"] == "permuted") & ("sparsity" in by) & several)
-    bold = best.notna() & (best == best.groupby([rows[k] for k in index]).transform("max"))
-    rows["cell"] = [
-        Cell(mean, std, n, DIVERSITY.get(metric, ("", 2))[1], b) if n or lost else ABSENT
-        for mean, std, n, lost, metric, b in zip(
-            *(cells[k] for k in ("mean", "std", "n", "diverged", "metric")), bold, strict=True
-        )
-    ]
-    rows["column"] = columns
-    order = rows[index].drop_duplicates()
-    wide = rows.pivot(index=index, columns="column", values="cell")
-    wide = wide.reindex(columns=columns.drop_duplicates().tolist()).fillna(ABSENT)
-    key = pd.MultiIndex.from_frame(order) if len(index) > 1 else order[index[0]]
-    return wide.rename_axis(columns=None).reindex(key)
-
-
-def _absent(why: str = captions.NOT_RUN) -> pd.DataFrame:
-    """Return the layout of a table of which nothing was run."""
-    return pd.DataFrame({"Result": [why]}, index=pd.Index([ABSENT], name="Method"))
 
 
 # -- sentences -------------------------------------------------------------------------------------

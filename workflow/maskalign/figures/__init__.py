@@ -3,7 +3,16 @@
 import dataclasses
 
 from maskalign import captions, origin
-from maskalign.figures import accuracy, imp, interpolation, matching, procedure, toy
+from maskalign.figures import (
+    accuracy,
+    imp,
+    interpolation,
+    length,
+    matching,
+    methods,
+    procedure,
+    toy,
+)
 from maskalign.figures.style import Drawing, Sources, styled, write
 from maskalign.study import Study
 
@@ -15,6 +24,8 @@ KINDS = {
     "interpolation": interpolation.draw,
     "imp": imp.draw,
     "matching": matching.draw,
+    "methods": methods.draw,
+    "length": length.draw,
     "rewind": accuracy.draw,
     "sparsity": accuracy.draw,
 }

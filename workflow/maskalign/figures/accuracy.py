@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from maskalign import captions, selection
+from maskalign import captions, convergence, selection
 from maskalign.figures import style
 from maskalign.figures.style import Drawing, Sources
 from maskalign.study import Study
@@ -31,7 +31,8 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     missing = {a: sorted({v for part in parts for v in part.missing[a]}) for a in selection.AXES}
     sparse = data[data["method"] != "dense"]
     if sparse.empty:
-        return _empty(study, name, entry, data)
+        return style.nothing(study, name, entry, data)
+    data = convergence.joined(study, entry["shows"], sources.runs, data)
     columns = list(sparse[COLUMN].drop_duplicates().itertuples(index=False, name=None))
     rows = sorted(sparse[facet].unique())
     panels = list(itertools.product(rows, columns))
@@ -48,7 +49,8 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     methods = [m for m in ("lth", "naive", "permuted", "dense") if m in set(data["method"])]
     heads = " / ".join(dict.fromkeys(captions.heading(study, s) for s in entry["shows"]))
     title = f"{heads}, {captions.counted(sparse.loc[sparse['n'] > 0, 'n'], 'pair')}"
-    style.frame(figure, title, map(style.handle, methods), note=captions.not_run(missing))
+    handles = [style.handle(study.methods[m]) for m in methods]
+    style.frame(figure, title, handles, note=captions.not_run(missing))
     return Drawing(figure, data, _caption(study, name, entry, data, missing))
 
 
@@ -61,7 +63,7 @@ def _panel(ax: Axes, found: pd.DataFrame, of_column: pd.DataFrame, x: str) -> No
     for level in dense["mean"]:
         ax.axhline(level, color=look.color, linestyle=look.dash)
     for method, line in found.sort_values(x).groupby("method"):
-        style.line(ax, method, _position(line[x], x), line["mean"], line["std"])
+        style.line(ax, style.LOOKS[method], _position(line[x], x), line["mean"], line["std"])
     _ticks(ax, np.sort(found[x].unique()), x)
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.margins(x=0.07)
@@ -110,13 +112,6 @@ def _grid(panels: int) -> tuple[int, int]:
     return rows, -(-panels // rows)
 
 
-def _empty(study: Study, name: str, entry: dict, data: pd.DataFrame) -> Drawing:
-    figure, axes = style.canvas(1, 1, height=0.8)
-    style.absent(axes[0, 0], captions.absence(study, entry["shows"][0]))
-    style.frame(figure, " / ".join(captions.heading(study, s) for s in entry["shows"]))
-    return Drawing(figure, data, captions.nothing(study, name, entry["shows"]))
-
-
 def _caption(study: Study, name: str, entry: dict, data: pd.DataFrame, missing: dict) -> str:
     what, shows = captions.METRIC_TITLES[entry["metric"]], entry["shows"]
     against = "the rewind epoch k"
@@ -129,6 +124,7 @@ def _caption(study: Study, name: str, entry: dict, data: pd.DataFrame, missing: 
     return captions.join(
         f"{what[0].upper()}{what[1:]} of {captions.subject(study, shows)} against {against}: "
         f"{spread}{beside * bool(len(dense))}; vertical axes differ between panels.",
+        convergence.sentence(data),
         captions.conditions(study, shows),
         captions.exceptions(missing, int(data["diverged"].sum())),
         captions.in_paper(study, name),

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from maskalign.captions import METHOD_TITLES
 from maskalign.comparison import COMPARED, POINTS, nothing
 from maskalign.figures import style
+from maskalign.methods import METHODS, ordered
 from maskalign.reported import Paper
 from maskalign.study import Study
 
@@ -36,7 +36,7 @@ def draw(study: Study, table: pd.DataFrame, paper: Paper) -> Figure:
             ax.remove()
         for ax in axes[:, 0]:
             ax.set_ylabel("Ours")
-        methods = [m for m in METHOD_TITLES if m in set(found["method"])]
+        methods = ordered(METHODS, found["method"])
         style.frame(
             figure,
             f"Ours against the paper's: study {study.name}, {len(found)} of {len(table)} cells",
@@ -80,7 +80,7 @@ def _mark(method: str) -> dict:
 
 
 def _handle(method: str) -> Line2D:
-    return Line2D([], [], label=METHOD_TITLES[method], **_mark(method) | {"markersize": 5})
+    return Line2D([], [], label=METHODS[method].title, **_mark(method) | {"markersize": 5})
 
 
 def _sentence(study: Study, text: str) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from maskalign import captions, selection
 from maskalign.figures import style
-from maskalign.figures.style import LOOKS, Drawing, Look, Sources
+from maskalign.figures.style import LOOKS, Drawing, Sources
 from maskalign.matching_table import (
     AGREEMENT,
     BY,
@@ -19,12 +19,13 @@ from maskalign.matching_table import (
     missing,
     numbers,
 )
+from maskalign.methods import Look
 from maskalign.study import Study
 
 MATCHED = {  # the looks of the masks; the other way of matching is a darker kind of permuted
     "naive": LOOKS["naive"],
     "activations": LOOKS["permuted"],
-    "weights": Look((0.22, 0.29, 0.49), "v", "--"),
+    "weights": Look("#384a7d", "v", "--", "#384a7d", "#384a7d"),
     "lth": LOOKS["lth"],
 }
 TITLES = {

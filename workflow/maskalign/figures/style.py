@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,9 +16,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from maskalign.captions import METHOD_TITLES, NOT_RUN, number
+from maskalign import captions
+from maskalign.captions import NOT_RUN, number
 from maskalign.files import atomic, write_text
 from maskalign.formats import csv_text
+from maskalign.methods import METHODS, Look, Method
+from maskalign.study import Study
 
 TEXT_WIDTH = 6.75  # inches; the paper's columns are 3.25 wide
 COLUMN_WIDTH = 3.25
@@ -46,24 +49,7 @@ RC = {
 }
 
 
-class Look(NamedTuple):
-    """How a method is drawn; shape and dash tell the methods apart without colour."""
-
-    color: tuple[float, ...]
-    marker: str
-    dash: str
-
-
-# The paper's colours for its three masks. Its others look like one of these to some, so they are
-# replaced: all here can be told apart whatever colours a reader sees.
-_SET2 = mpl.colormaps["Set2"].colors
-LOOKS = {
-    "lth": Look(_SET2[0], "o", "-"),
-    "naive": Look(_SET2[1], "s", "-."),
-    "permuted": Look(_SET2[2], "^", "-"),
-    "dense": Look((0.3, 0.3, 0.3), "", "--"),
-    "imp": Look((0.65, 0.46, 0.11), "D", ":"),
-}
+LOOKS = {name: method.look for name, method in METHODS.items()}
 
 
 @dataclass(frozen=True)
@@ -155,14 +141,18 @@ def _fitting(figure: Figure, handles: list[Artist]) -> dict[str, Any]:
     return options
 
 
-def line(ax: Axes, method: str, x, mean, std) -> None:
-    """Draw a method's means with their standard deviations as a light band."""
-    look = LOOKS[method]
+def line(ax: Axes, look: Look, x, mean, std) -> None:
+    """Draw means with their standard deviations as a light band."""
     x, mean, std = (np.asarray(v, dtype=float) for v in (x, mean, std))
-    ax.plot(
-        x, mean, color=look.color, marker=look.marker, linestyle=look.dash, mec="white", mew=0.4
-    )
+    ax.plot(x, mean, **drawn(look))
     band(ax, x, mean, std, look.color)
+
+
+def drawn(look: Look) -> dict[str, Any]:
+    """Return the options of a line with markers."""
+    dash = look.dash if isinstance(look.dash, str) else (0, look.dash)
+    mark = {"color": look.color, "marker": look.marker, "linestyle": dash}
+    return mark | {"mec": "white", "mew": 0.4}
 
 
 def band(ax: Axes, x, mean, std, color) -> None:
@@ -175,11 +165,17 @@ def band(ax: Axes, x, mean, std, color) -> None:
         ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.25, linewidth=0)
 
 
-def handle(method: str) -> Line2D:
+def handle(method: Method) -> Line2D:
     """Return the legend's entry of a method."""
-    look = LOOKS[method]
-    style = {"color": look.color, "marker": look.marker, "linestyle": look.dash, "mec": "white"}
-    return Line2D([], [], label=METHOD_TITLES[method], mew=0.4, **style)
+    return Line2D([], [], label=method.title, **drawn(method.look))
+
+
+def nothing(study: Study, name: str, entry: dict[str, Any], data: pd.DataFrame) -> Drawing:
+    """Return the figure of selections of which nothing was run, and why."""
+    figure, axes = canvas(1, 1, height=0.8)
+    absent(axes[0, 0], captions.absence(study, entry["shows"][0]))
+    frame(figure, " / ".join(captions.heading(study, s) for s in entry["shows"]))
+    return Drawing(figure, data, captions.nothing(study, name, entry["shows"]))
 
 
 def absent(ax: Axes, why: str = NOT_RUN) -> None:

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from maskalign import captions, toy
 from maskalign.figures import style
 from maskalign.figures.style import Drawing, Sources
+from maskalign.methods import METHODS
 from maskalign.study import Study
 
 LOW, HIGH = -0.8, 3.1
@@ -53,7 +54,7 @@ def draw(study: Study, name: str, _: Sources) -> Drawing:
             color=style.LOOKS[m].color,
             linestyle=style.LOOKS[m].dash,
             linewidth=2,
-            label=captions.METHOD_TITLES[m],
+            label=METHODS[m].title,
         )
         for m in methods
     ]

@@ -1,0 +1,130 @@
+"""Accuracy of every method, as dots with intervals (Figure 14, an extra)."""
+
+import itertools
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from maskalign import captions, convergence, intervals, origin, selection
+from maskalign.figures import style
+from maskalign.figures.style import Drawing, Sources
+from maskalign.methods import ordered
+from maskalign.selection import METHODS
+from maskalign.study import Study
+
+PANEL = ["dataset", "model", "width", "sparsity", "rewind_epoch"]
+COLUMNS = [*PANEL, "method", "mean", "low", "high", "n", "diverged", "runs"]
+ROW = 0.16  # inches of a method
+WIDE = 3  # panels beside each other
+ROOM = 0.25  # of the range of the pairs, left and right of it
+
+
+def draw(study: Study, name: str, sources: Sources) -> Drawing:
+    """Draw a panel for each width, S and k: one row per method, one small dot per pair."""
+    entry = study.config["artefacts"]["figures"][name]
+    shows = entry["shows"]
+    parts = [selection.shown(study, s, sources.runs, "accuracy", METHODS) for s in shows]
+    rows = pd.concat([part.rows for part in parts])
+    data = _data(rows)
+    sparse = data[data["method"] != "dense"]
+    if sparse.empty:
+        return style.nothing(study, name, entry, data)
+    data = convergence.joined(study, shows, sources.runs, data)
+    methods = ordered(study.methods, sparse["method"])
+    panels = list(sparse[PANEL].drop_duplicates().itertuples(index=False, name=None))
+    columns = min(WIDE, len(panels))
+    height = ROW * len(methods) + 0.5
+    figure, axes = style.canvas(-(-len(panels) // columns), columns, height, sharey=True)
+    for ax, panel in itertools.zip_longest(axes.flat, panels):
+        if panel is None:
+            ax.remove()
+            continue
+        _panel(study, ax, data, rows, panel, methods)
+        ax.set_title(_title(study, panel, panels))
+    for ax in axes[-1]:
+        ax.set_xlabel("Test accuracy (%)")
+    title = " / ".join(dict.fromkeys(captions.heading(study, s) for s in shows))
+    title += f", {captions.counted(sparse.loc[sparse['n'] > 0, 'n'], 'pair')}"
+    missing = {a: sorted({v for part in parts for v in part.missing[a]}) for a in selection.AXES}
+    style.frame(figure, title, _keys(study, data), note=captions.not_run(missing))
+    return Drawing(figure, data, _caption(study, name, shows, data, methods, missing))
+
+
+def _data(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the drawn means with their intervals, one row per panel and method."""
+    lost = rows["status"] == "diverged"
+    kept = rows.assign(value=rows["value"].where(~lost), lost=lost)
+    found = []
+    for key, part in kept.groupby([*PANEL, "method", "matching_epoch"], dropna=False):
+        low, high = intervals.of_mean(part["value"])
+        numbers = {"mean": part["value"].mean(), "low": low, "high": high}
+        numbers |= {"n": part["value"].count(), "diverged": part["lost"].sum()}
+        numbers["runs"] = origin.joined(part["path"])
+        found.append(dict(zip([*PANEL, "method", "matching_epoch"], key, strict=True)) | numbers)
+    return pd.DataFrame(found, columns=[*COLUMNS[:6], "matching_epoch", *COLUMNS[6:]])
+
+
+def _panel(
+    study: Study, ax: Axes, data: pd.DataFrame, rows: pd.DataFrame, panel: tuple, methods: list[str]
+) -> None:
+    where = dict(zip(PANEL, panel, strict=True))
+    own, pairs = (t[selection.same(t, where)] for t in (data, rows))
+    dense = data[selection.same(data, {k: where[k] for k in PANEL[:3]} | {"method": "dense"})]
+    for level in dense["mean"].dropna():
+        look = style.LOOKS["dense"]
+        ax.axvline(level, color=look.color, linestyle=look.dash, linewidth=1)
+    values = []
+    for place, method in enumerate(methods):
+        look = study.methods[method].look
+        dots = pairs[(pairs["method"] == method) & (pairs["status"] == "completed")]["value"]
+        values += [*dots]
+        mark = {"marker": look.marker or "o", "linestyle": ""}
+        ax.plot(dots, [place] * len(dots), color=look.color, markersize=2.5, alpha=0.5, **mark)
+        for row in own[own["method"] == method].itertuples():
+            ax.plot([row.low, row.high], [place, place], color=look.color, linewidth=1)
+            ax.plot([row.mean], [place], color=look.color, mec="white", mew=0.4, **mark)
+    low, high = min([*values, *dense["mean"]]), max([*values, *dense["mean"]])
+    room = ROOM * max(high - low, 1.0)
+    ax.set_xlim(low - room, high + room)
+    ax.set_ylim(len(methods) - 0.5, -0.5)
+    ax.set_yticks(range(len(methods)), [study.methods[m].title for m in methods])
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.tick_params(labelbottom=True)
+
+
+def _title(study: Study, panel: tuple, panels: list[tuple]) -> str:
+    dataset, _, width, sparsity, k = panel
+    text = f"{captions.times(width)}, S = {captions.percent(sparsity)} %, k = {k:g}"
+    several = len({p[:2] for p in panels}) > 1
+    return f"{captions.data_title(study, dataset)}, {text}" if several else text
+
+
+def _keys(study: Study, data: pd.DataFrame) -> list[Line2D]:
+    gray = {"color": style.GREY, "marker": "o"}
+    keys = [
+        Line2D([], [], label="mean with 95 % interval", mec="white", mew=0.4, **gray),
+        Line2D([], [], label="one pair", linestyle="", markersize=2.5, alpha=0.5, **gray),
+    ]
+    if (data["method"] == "dense").any():
+        keys.append(style.handle(study.methods["dense"]))
+    return keys
+
+
+def _caption(
+    study: Study, name: str, shows: list, data: pd.DataFrame, methods: list[str], missing: dict
+) -> str:
+    n = data.loc[(data["method"] != "dense") & (data["n"] > 0), "n"]
+    about = "; ".join(f"{study.methods[m].title}: {study.methods[m].about}" for m in methods)
+    cut = data["low"].notna().any()
+    return captions.join(
+        f"Test accuracy (%) of every method on {captions.subject(study, shows)}: mean with 95 % "
+        f"t-interval over {captions.counted(n, 'pair')}, small dots are pairs, dashed is the mean "
+        f"of the dense models; horizontal axes differ between panels"
+        f"{', and cut off intervals that reach beyond them' * bool(cut)}. Masks: {about}.",
+        convergence.sentence(data),
+        captions.conditions(study, shows),
+        captions.exceptions(missing, int(data["diverged"].sum())),
+        captions.in_paper(study, name),
+    )

@@ -78,7 +78,7 @@ function filterable(table) {
 
 // -- curves ---------------------------------------------------------------------------------------
 
-const LOOKS = { lth: "LTH", naive: "naive", permuted: "permuted", dense: "dense", imp: "IMP" };
+const LOOKS = JSON.parse(document.getElementById("looks").textContent);
 const ALL = "all";
 
 function ticks(low, high, count) {

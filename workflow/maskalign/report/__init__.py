@@ -9,6 +9,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 
 from maskalign import captions, comparison, origin, reported, selection
+from maskalign.methods import METHODS, Dash, ordered, titles
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.results import DIVERGED, provenance
 from maskalign.study import Study
@@ -44,6 +45,10 @@ def build(study: Study, folder: Path, root: Path) -> str:
         scale=summary.scale(study, runs),
         claims=summary.claims(study, pd.read_csv(folder / "claims.csv")),
         shares=summary.shares(study, pd.read_csv(folder / "shares.csv")),
+        left=summary.left(study, pd.read_csv(folder / "lengths.csv")),
+        convergence=summary.converged(study, made[0]),
+        looks=_looks(study, runs),
+        titles=titles(study.methods),
         figures=figures,
         tables=tables,
         comparison={
@@ -69,6 +74,26 @@ def build(study: Study, folder: Path, root: Path) -> str:
         },
         numbers={a.name: a.number for a in [*tables, *figures]},
     )
+
+
+def _looks(study: Study, runs: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Return title, colours and dash of every method that a curve of the page may show."""
+    names = ordered(study.methods, [*METHODS, *runs["method"].dropna()])
+    return {
+        name: {
+            "title": study.methods[name].title,
+            "light": study.methods[name].look.light,
+            "dark": study.methods[name].look.dark,
+            "dash": _dashes(study.methods[name].look.dash),
+        }
+        for name in names
+    }
+
+
+def _dashes(dash: Dash) -> str:
+    """Return the lengths of a dash as SVG has them."""
+    known = {"-": "none", "--": "6 3", ":": "2 2", "-.": "7 2 2 2"}
+    return known[dash] if isinstance(dash, str) else " ".join(f"{1.5 * x:g}" for x in dash)
 
 
 def _template(root: Path) -> jinja2.Template:

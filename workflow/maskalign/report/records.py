@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from maskalign import captions
-from maskalign.captions import METHOD_TITLES
+from maskalign.identity import FACTORS
 from maskalign.report.artefacts import TRAINED
 from maskalign.results import DIVERGED
 from maskalign.study import PATHS, Study
@@ -53,7 +53,8 @@ def read(study: Study, folder: Path) -> pd.DataFrame:
 
 def title(study: Study, run: dict[str, Any]) -> str:
     """Return a run in words, such as ``permuted, S = 90 %, k = 4, mask 0, init 1``."""
-    parts = [METHOD_TITLES.get(run["method"]) or run["stage"].replace("_", " ")]
+    known = study.methods.get(run["method"])
+    parts = [known.title if known else run["stage"].replace("_", " ")]
     if _is(run["round"]):
         parts[0] += f" round {run['round']:g}"
     if _is(run["sparsity"]):
@@ -64,6 +65,7 @@ def title(study: Study, run: dict[str, Any]) -> str:
         parts.append(f"order {run['order_seed']:g}")
     if matching := matched(run):
         parts.append(matching)
+    parts += [f"{name} {run[name]:g}" for name in FACTORS if _is(run[name]) and run[name] != 1]
     return ", ".join(parts)
 
 
@@ -88,7 +90,7 @@ def curves(study: Study, runs: pd.DataFrame, folder: Path) -> dict[str, Any]:
             captions.data_title(study, run["dataset"]),
             captions.model_title(study, run["model"]),
             captions.times(run["width"]),
-            METHOD_TITLES[run["method"]],
+            study.methods[run["method"]].title,
         ]
         lines = {
             name: grids.line(history["epoch"], history[name])

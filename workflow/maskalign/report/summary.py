@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from maskalign import captions, gap, selection, settings, verdicts
-from maskalign.claims_page import counted, interval
+from maskalign import captions, convergence, gap, selection, settings, verdicts
+from maskalign.claims_page import TITLES, counted, interval
 from maskalign.report import records
 from maskalign.report.artefacts import TRAINED, Artefact, Cells
 from maskalign.results import DIVERGED
 from maskalign.study import Study
 
 EXTRAS = ["early_matching", "matching_comparison", "interpolation", "imp_barrier"]
-EXTRAS += ["landscape", "diversity"]
+EXTRAS += ["landscape", "diversity", "diagnosis"]
 ROOM = 1.08  # of an interval's drawing, beyond its farthest end
 
 
@@ -49,7 +49,8 @@ def claims(study: Study, table: pd.DataFrame) -> dict[str, Any]:
         study: the study.
         table: claims.csv.
     """
-    table, margin, rows = table.fillna({"why": ""}), study.config["claims"]["margin"], []
+    texts = {"why": "", "convergence": "", "beside": ""}
+    table, margin, rows = table.fillna(texts), study.config["claims"]["margin"], []
     for row in verdicts.overall(table).to_dict("records"):
         parts = table[table["claim"] == row["claim"]].to_dict("records")
         parts = [
@@ -59,10 +60,57 @@ def claims(study: Study, table: pd.DataFrame) -> dict[str, Any]:
             for part in parts
         ]
         rows.append(row | {"parts": parts})
+    families = {
+        name: {"title": title} | _counted([row for row in rows if row["family"] == name])
+        for name, title in TITLES.items()
+    }
+    return {"families": families, "margin": margin}
+
+
+def _counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the rows of a family and in how many places its claims hold."""
     counts = Counter(row["held"] for row in rows)
     untested = counts.pop(verdicts.UNTESTED, 0)
     held = {k: counts[k] for k in verdicts.HELD if k != verdicts.UNTESTED}
-    return {"rows": rows, "counts": held, "untested": untested, "margin": margin}
+    return {"rows": rows, "counts": held, "untested": untested}
+
+
+def converged(study: Study, runs: pd.DataFrame) -> str:
+    """Return what the page says of the convergence of all sparse training, in one sentence.
+
+    Args:
+        study: the study.
+        runs: runs.csv.
+    """
+    cells = convergence.of_study(study, runs)
+    if cells.empty:
+        return ""
+    return convergence.sentence(cells, int(cells["runs"].sum()))
+
+
+def left(study: Study, table: pd.DataFrame) -> Cells:
+    """Return the share of the gap that long training leaves, by data set and model.
+
+    Args:
+        study: the study.
+        table: lengths.csv.
+    """
+    head = ["Data set", "Model", "Longest length", "Gap at length 1 (points)"]
+    head += ["Gap at the longest (points)", "Share left (%)", "n", "Why none"]
+    rows = [
+        [
+            captions.data_title(study, row["dataset"]),
+            captions.model_title(study, row["model"]),
+            f"{row['length']:g}",
+            interval(row["gap"], row["gap_low"], row["gap_high"]),
+            interval(row["gap_longest"]),
+            gap.share_text(row["share"], row["low"], row["high"]),
+            str(row["n"]),
+            row["why"],
+        ]
+        for row in table.fillna({"why": ""}).to_dict("records")
+    ]
+    return Cells(head, rows, 2)
 
 
 def shares(study: Study, table: pd.DataFrame) -> Cells:
@@ -127,7 +175,7 @@ def rows(study: Study, runs: pd.DataFrame, made: list[Artefact]) -> list[dict[st
         | {
             "data": captions.data_title(study, run["dataset"]),
             "net": captions.model_title(study, run["model"]),
-            "label": captions.METHOD_TITLES[run["method"]],
+            "label": study.methods[run["method"]].title,
             "matched": records.matched(run),
             "percent": "" if pd.isna(run["sparsity"]) else captions.percent(run["sparsity"]),
             "shown": [(a.code, a.name, a.number) for a in shown.get(run["path"], [])],

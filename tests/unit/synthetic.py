@@ -8,6 +8,9 @@ from maskalign.results import TABLES
 from maskalign.study import IDENTITY, Study
 
 BONUS = {"dense": 4.0, "imp": 2.0, "lth": 2.0, "permuted": 0.8, "naive": 0.0}
+CONTROLS = {"own": 1.9, "activity": 0.2, "permuted_fan": 0.1, "fan": -0.1, "shuffled": -0.5}
+ENSEMBLES = list(BONUS)
+BONUS |= CONTROLS | {"random_permutation": 0.0, "uniform": -0.8, "erk": -0.6}
 MADE_OF_ENDS = ("match", "interpolation", "imp_barrier")
 GROUPS = ["", ".first", ".second", ".last"]
 ENSEMBLE = ["ensemble_accuracy", "disagreement", "kl", "js"]
@@ -41,9 +44,17 @@ def runs(study: Study, diverged: tuple[str, ...] = ()) -> pd.DataFrame:
                 if group:
                     add("train", f"channels{group}", 8)
         elif run["stage"] == "diversity":
-            for method in BONUS:
+            for method in ENSEMBLES:
                 for metric in ENSEMBLE:
                     add("test", metric, draw.uniform(0.1, 0.9), method=method)
+        elif run["stage"] == "diagnosis":
+            for sparsity in run["values"]["sparsities"]:
+                for method in run["values"]["masks"]:
+                    where = {"sparsity": sparsity, "method": method}
+                    add(None, "overlap", draw.uniform(0.2, 0.5), **where)
+                    add(None, "expected_overlap", 0.2, **where)
+            add("train", "assignment_margin", draw.uniform(0.0, 0.2))
+            add("train", "first_choices", draw.uniform(0.5, 1.0))
         elif run["stage"] in ("interpolation", "imp_barrier"):
             for where, height in _lines(study, run):
                 for correction, factor in (("none", 2.5), (_corrected(run), 1.0)):
@@ -105,7 +116,9 @@ def _origin(run: dict) -> dict:
 def _accuracy(run: dict, draw: np.random.Generator) -> float:
     late = 1 - math.exp(-(0 if pd.isna(run["rewind_epoch"]) else run["rewind_epoch"]) / 3)
     loss = 0 if pd.isna(run["sparsity"]) else 6 * run["sparsity"]
-    gain = BONUS[run["method"]] * (1 if run["method"] == "dense" else 0.2 + late)
+    gain = BONUS.get(run["method"], 0.0) * (1 if run["method"] == "dense" else 0.2 + late)
+    if not pd.isna(run["length"]):
+        loss -= 1.5 * math.log2(run["length"]) - 0.5 * abs(math.log2(run["rate"]))
     return 88 + 2 * math.log2(run["width"] + 1) - loss + gain + draw.normal(0, 0.3)
 
 

@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 import synthetic
 from maskalign import power, verdicts
-from maskalign.claims import ABOVE, BELOW, CLAIMS, CLOSE
+from maskalign.claim import ABOVE, BELOW, CLOSE
+from maskalign.claims import CLAIMS
 from maskalign.study import Study
 from maskalign.units import UNIT, Results
 from statsmodels.stats.weightstats import DescrStatsW

@@ -61,7 +61,7 @@ def test_what_is_shown_are_the_pairs_at_the_last_matching_epoch(study, runs):
 
 
 def test_early_matching_shows_every_epoch_and_the_last(study, runs):
-    rows = selection.shown(study, RESNET, runs, "accuracy", early=True).rows
+    rows = selection.shown(study, RESNET, runs, "accuracy", selection.EARLY).rows
     every = [(t, "activations") for t in (1, 4, LAST)]
     assert keys(rows) == dense(1) | sparse(1, 0.9, 4, every) | sparse(1, 0.95, 4, every)
 

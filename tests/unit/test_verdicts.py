@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from maskalign import verdicts
-from maskalign.claims import ABOVE, BELOW, CLOSE, Claim
+from maskalign.claim import ABOVE, BELOW, CLOSE, Claim
 from maskalign.units import UNIT
 from maskalign.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED
 from scipy.stats import t

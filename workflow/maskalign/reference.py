@@ -28,14 +28,14 @@ def reference() -> str:
     """Return the page as Markdown, one section a mapping and one row a key."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     sections = [INTRODUCTION, _section("The file", schema, schema)]
-    for name in ("dataset", "model", "recipe", "experiment", "table", "figure", "selection"):
-        sections.append(_section(TITLES[name], schema["$defs"][name], schema))
+    sections += [_section(title, schema["$defs"][name], schema) for name, title in TITLES.items()]
     return "\n".join(sections)
 
 
 TITLES = {
     "dataset": "A data set: `datasets.<name>`",
     "model": "A model: `models.<name>`",
+    "method": "A method of your own: `methods.<name>`",
     "recipe": "A training recipe: `training.<name>`",
     "experiment": "An experiment: `experiments.<name>`",
     "table": "A table: `artefacts.tables.<table_NN>`",

@@ -161,13 +161,13 @@ def sparse(
 
 def _stretched(values: Values) -> Values:
     """Return the recipe of sparse training with its schedule as long and its rate as high."""
-    recipe, length = values["training"], values.get("length", 1)
+    recipe, length = values | values["training"], values.get("length", 1)
     longer = {"lr": recipe["lr"] * values.get("rate", 1)}
     if "warmup_epochs" in recipe:
         longer["warmup_epochs"] = recipe["warmup_epochs"] * length
     if "milestones" in recipe:
         longer["milestones"] = [epoch * length for epoch in recipe["milestones"]]
-    return recipe | longer
+    return values["training"] | longer
 
 
 # -- what the trainings share ----------------------------------------------------------------------

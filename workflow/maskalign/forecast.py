@@ -49,7 +49,7 @@ def released_epochs(study: Study) -> int:
     runs = study.runs
     sparse = runs[runs["stage"] == "sparse"]
     total = sum(cost.of(run, (1, 1)).epochs for run in sparse.to_dict("records"))
-    tickets = sparse[sparse["method"] != "lth"]
+    tickets = sparse[sparse["mask_seed"] != sparse["init_seed"]]
     names = ["dataset", "model", "width", "mask_seed", "init_seed", "sparsity"]
     for run in tickets.drop_duplicates(names).to_dict("records"):
         last = study.run(run["parents"]["mask"])

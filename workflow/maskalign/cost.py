@@ -91,10 +91,7 @@ def of(run: Run, counts: tuple[int, int]) -> Cost:
             trained=epochs * (train // batch) * batch,
             evaluated=-(-epochs // values["evaluate_every"]) * test,
         )
-    if run["stage"] == "match":
-        how = values["matching"]
-        return Cost(evaluated=2 * min(how["images"] or train, train))
-    if run["stage"] == "diagnosis":
+    if run["stage"] in ("match", "diagnosis"):
         how = values["matching"]
         return Cost(evaluated=2 * min(how["images"] or train, train))
     if run["stage"] == "diversity":

@@ -81,5 +81,5 @@ wildcard_constraints:
     rewind_epoch=r"\d+",
     matching_epoch=r"\d+|none",
     matching_method="activations|weights|activity|none",
-    factors=r"(_length-[0-9.e+]+)?(_rate-[0-9.e+-]+)?",
+    factors=r"(_length-[0-9.e+-]+)?(_rate-[0-9.e+-]+)?",
     round=r"\d+",

@@ -20,7 +20,7 @@ def test_every_table_and_figure_of_the_paper_is_made(study):
     assert {f"table_{n:02d}" for n in range(1, 17)} <= set(artefacts["tables"])
     assert {f"figure_{n:02d}" for n in range(1, 13)} <= set(artefacts["figures"])
     extras = {captions.number(n) for part in artefacts.values() for n in part if is_extra(study, n)}
-    assert extras == {"Table 17", "Figure 13"}
+    assert extras == {*map("Table {}".format, (17, 18, 19)), *map("Figure {}".format, (13, 14, 15))}
 
 
 @pytest.mark.parametrize("table", ["table_05", "table_06", "table_09", "table_11", "table_12"])

@@ -43,6 +43,7 @@ def values(stage, lr=0.05, **more):
         "model": "vgg",
         "dataset": "digits",
         "width": 1,
+        "method": None,
         "init_seed": 0,
         "order_seed": 0,
         "batch_size": 20,

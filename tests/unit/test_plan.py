@@ -8,6 +8,7 @@ import copy
 import pytest
 import wires
 from maskalign import limits, plan, study
+from maskalign.methods import MASKS, METHODS, trained
 from wires import EPOCHS, FOLDER, LAST, PAIRS, SPARSITIES, dense, imp, match, sparse
 
 
@@ -33,14 +34,14 @@ def test_every_run_is_made_from_the_right_runs(planned, path):
 @pytest.mark.parametrize("k", EPOCHS)
 @pytest.mark.parametrize("sparsity", SPARSITIES)
 @pytest.mark.parametrize(("a", "b"), PAIRS)
-@pytest.mark.parametrize("method", ["lth", "naive", "permuted"])
+@pytest.mark.parametrize("method", MASKS)
 def test_which_mask_whose_weights_from_which_epoch(planned, released, method, a, b, sparsity, k):
     run = planned.run(sparse(method, a, b, sparsity, k))
     init = a if method == "lth" else b
     assert run["parents"] == {
         "init": dense(init),
         "mask": imp(a, f"sparsity-{sparsity}"),
-        "match": match(a, b) if method == "permuted" else None,
+        "match": match(a, b) if method == "permuted" else [],
     }
     about = {
         "stage": "sparse",
@@ -61,6 +62,68 @@ def test_which_mask_whose_weights_from_which_epoch(planned, released, method, a,
     assert (late["rewind_epoch"], late["start_epoch"]) == (k, k + 1)
 
 
+def test_every_method_of_the_registry_is_written_out():
+    assert list(wires.METHODS) == trained(METHODS)
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+@pytest.mark.parametrize("method", wires.METHODS)
+def test_every_method_is_made_from_its_ticket_by_its_function(planned, method, a, b):
+    start, ticket, how, function = wires.METHODS[method]
+    of = {"a": a, "b": b}
+    run = planned.run(sparse(method, a, b, 0.6, 1))
+    assert run["parents"] == {
+        "init": dense(of[start]),
+        "mask": imp(of[ticket], "sparsity-0.6"),
+        "match": match(a, b, how) if how else [],
+    }
+    values, unmatched = run["values"], dict.fromkeys(["matching_epoch", "matching_method"])
+    assert (values["method"], values["mask_seed"], values["init_seed"]) == (
+        method,
+        of[ticket],
+        of[start],
+    )
+    matched = {"matching_epoch": LAST, "matching_method": how} if how else unmatched
+    assert {key: values.get(key) for key in unmatched} == matched
+    assert values.get("matching", {}).get("method") == how
+    assert values.get("mask_function") == (function and f"maskalign.controls:{function}")
+
+
+@pytest.mark.parametrize("method", ["lth", "permuted", "shuffled"])
+def test_lengths_and_rates_are_in_path_and_values_where_they_are_not_1(planned, method):
+    plain = planned.run(sparse(method, 0, 1, 0.8, 2))["values"]
+    assert not {"length", "rate"} & plain.keys()
+    for length in (1, 2, 0.5):
+        for rate in (1, 0.25):
+            factors = {"_length": length, "_rate": rate}
+            suffix = "".join(f"{k}-{v}" for k, v in factors.items() if v != 1)
+            values = planned.run(sparse(method, 0, 1, 0.8, 2, factors=suffix))["values"]
+            changed = {k[1:]: v for k, v in factors.items() if v != 1}
+            assert values == plain | changed
+
+
+def test_a_diagnosis_names_its_sparsities_and_how_each_mask_is_made(planned):
+    values = planned.run(f"{FOLDER}/diagnosis/mask-2_init-3_match-activations")["values"]
+    assert values["sparsities"] == [0.8, 0.6]
+    function = "maskalign.controls:"
+    assert values["masks"] == {
+        "naive": {"permuted": False, "mask_function": None},
+        "permuted": {"permuted": True, "mask_function": None},
+        "permuted_fan": {"permuted": True, "mask_function": f"{function}fan"},
+        "fan": {"permuted": False, "mask_function": f"{function}fan"},
+        "shuffled": {"permuted": False, "mask_function": f"{function}shuffled"},
+    }
+    assert (values["mask_seed"], values["init_seed"]) == (2, 3)
+
+
+def test_another_length_or_control_changes_no_run_that_exists(planned):
+    config = copy.deepcopy(wires.STUDY)
+    del config["experiments"]["controls"], config["experiments"]["lengths"]
+    before = {r["path"]: r["values"] for r in study.Study(config).runs.to_dict("records")}
+    after = {r["path"]: r["values"] for r in planned.runs.to_dict("records")}
+    assert before.items() <= after.items()
+
+
 RECIPE = wires.STUDY["training"]["short"]
 
 
@@ -73,6 +136,13 @@ RECIPE = wires.STUDY["training"]["short"]
         (sparse("lth", 0, 1, 0.6, 1), "sparse", {"dense", "imp"}),
         (sparse("naive", 0, 1, 0.6, 1), "sparse", {"dense", "imp"}),
         (sparse("permuted", 0, 1, 0.6, 1), "sparse", {"dense", "imp", "matching"}),
+        (sparse("own", 0, 1, 0.6, 1), "sparse", {"dense", "imp"}),
+        (sparse("permuted_fan", 0, 1, 0.6, 1), "sparse", {"dense", "imp", "matching"}),
+        (
+            f"{FOLDER}/diagnosis/mask-0_init-1_match-activations",
+            None,
+            {"dense", "imp", "matching"},
+        ),
         (match(0, 1), None, {"dense", "matching"}),
         (
             f"{FOLDER}/interpolation/mask-0_init-1_match-weights",
@@ -160,7 +230,7 @@ def test_members_of_the_lth_ensemble_differ_in_their_order(planned, order):
 
 def test_pairs_begin_at_the_first_pair():
     config = copy.deepcopy(wires.STUDY)
-    config["experiments"]["all"]["first_pair"] = 5
+    config["experiments"] = {"all": config["experiments"]["all"] | {"first_pair": 5}}
     for name in ("early_matching", "matching_comparison", "diversity", "imp_barrier", "landscape"):
         del config["experiments"]["all"][name]
     runs = study.Study(config).runs

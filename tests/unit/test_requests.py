@@ -19,7 +19,7 @@ def of(study, **wanted):
     for column, value in wanted.items():
         runs = runs[runs[column] == value]
     run = study.run(runs.path.iloc[0])
-    return Wildcards({k: "none" if v is None else v for k, v in run.items()})
+    return Wildcards({k: "none" if v is None else v for k, v in run.items()} | {"factors": ""})
 
 
 def write(file, study, speeds, device="GPU"):

@@ -37,15 +37,15 @@ def keys(rows):
 
 
 def dense(width):
-    return {(width, "dense", None, seed, 0, *[None] * 4) for pair in PAIRS for seed in pair}
+    return {(width, "dense", None, seed, 0, *[None] * 6) for pair in PAIRS for seed in pair}
 
 
 def sparse(width, s, k, matchings=((LAST, "activations"),)):
     found = set()
     for a, b in PAIRS:
-        found |= {(width, "lth", a, a, 0, s, k, None, None)}
-        found |= {(width, "naive", a, b, 0, s, k, None, None)}
-        found |= {(width, "permuted", a, b, 0, s, k, *matching) for matching in matchings}
+        found |= {(width, "lth", a, a, 0, s, k, None, None, 1, 1)}
+        found |= {(width, "naive", a, b, 0, s, k, None, None, 1, 1)}
+        found |= {(width, "permuted", a, b, 0, s, k, *matching, 1, 1) for matching in matchings}
     return found
 
 
@@ -92,10 +92,10 @@ def test_lines_join_the_ends_of_a_pair_as_the_recipe_matches(study, runs):
         expected = set()
         for a, b in PAIRS:
             for width in at:
-                expected |= {(width, "naive", a, b, None, *[None] * 4)}
-                expected |= {(width, "permuted", a, b, None, *[None] * 3, "activations")}
+                expected |= {(width, "naive", a, b, None, *[None] * 6)}
+                expected |= {(width, "permuted", a, b, None, *[None] * 3, "activations", None, None)}
             for reached in (0.5, 0.75, 0.875, 0.9):
-                expected |= {(4, "imp", a, a, None, reached, *[None] * 3)}
+                expected |= {(4, "imp", a, a, None, reached, *[None] * 5)}
         assert keys(rows) == expected
 
 
@@ -104,11 +104,11 @@ def test_both_matchings_are_compared_at_the_experiments_sparsity_and_epoch(study
     accuracies = rows[(rows.metric == "accuracy") & (rows.split == "test")]
     assert keys(accuracies) == sparse(1, 0.9, 4, [(LAST, how) for how in BOTH])
     lines = rows[(rows.metric == "error_barrier_none") & (rows.split == "train")]
-    permuted = {(1, "permuted", a, b, None, *[None] * 3, how) for a, b in PAIRS for how in BOTH}
-    naive = {(1, "naive", a, b, None, *[None] * 4) for a, b in PAIRS}
+    permuted = {(1, "permuted", a, b, None, *[None] * 3, how, None, None) for a, b in PAIRS for how in BOTH}
+    naive = {(1, "naive", a, b, None, *[None] * 6) for a, b in PAIRS}
     assert keys(lines) == permuted | naive
     matched = rows[rows.metric == "weight_similarity"]
-    found = {(1, None, a, b, None, None, None, LAST, how) for a, b in PAIRS for how in BOTH}
+    found = {(1, None, a, b, None, None, None, LAST, how, None, None) for a, b in PAIRS for how in BOTH}
     assert keys(matched) == found | naive
 
 

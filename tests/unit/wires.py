@@ -10,6 +10,21 @@ SPARSITIES = (0.6, 0.8)
 LAST = 4
 # Each round masks half of what is left; the last one lands on the target.
 ROUNDS = {0.6: ["round-1", "sparsity-0.6"], 0.8: ["round-1", "round-2", "sparsity-0.8"]}
+# Of each method: the network whose weights and the one whose mask it takes, how that is matched, and
+# the function that makes its mask.
+METHODS = {
+    "lth": ("a", "a", None, None),
+    "naive": ("b", "a", None, None),
+    "permuted": ("b", "a", "activations", None),
+    "own": ("b", "b", None, None),
+    "activity": ("b", "a", "activity", None),
+    "permuted_fan": ("b", "a", "activations", "fan"),
+    "fan": ("b", "a", None, "fan"),
+    "random_permutation": ("b", "a", None, "random_permutation"),
+    "shuffled": ("b", "a", None, "shuffled"),
+    "uniform": ("b", "a", None, "uniform"),
+    "erk": ("b", "a", None, "erk"),
+}
 LEVELS = {"round-1": 0.5, "round-2": 0.75, "sparsity-0.6": 0.6, "sparsity-0.8": 0.8}
 
 STUDY = {
@@ -47,7 +62,30 @@ STUDY = {
             "interpolation": {"widths": [1]},
             "imp_barrier": {"widths": [1], "sparsity": 0.8},
             "landscape": {"widths": [1], "sparsity": 0.8, "rewind_epoch": 2},
-        }
+        },
+        "controls": {
+            "dataset": "digits",
+            "model": "net",
+            "training": "short",
+            "widths": [1],
+            "pairs": len(PAIRS),
+            "sparsities": [0.6],
+            "rewind_epochs": [1],
+            "methods": list(METHODS),
+            "diagnosis": {"widths": [1], "sparsities": [0.8, 0.6]},
+        },
+        "lengths": {
+            "dataset": "digits",
+            "model": "net",
+            "training": "short",
+            "widths": [1],
+            "pairs": 1,
+            "sparsities": [0.8],
+            "rewind_epochs": [2],
+            "methods": ["lth", "permuted", "shuffled"],
+            "lengths": [1, 2, 0.5],
+            "rates": [0.25, 1],
+        },
     },
     "artefacts": {"tables": {}, "figures": {}},
 }
@@ -66,12 +104,13 @@ def match(a, b, how="activations", epoch=LAST):
     return f"{FOLDER}/match/{how}/mask-{a}_init-{b}_epoch-{epoch}"
 
 
-def sparse(method, a, b, sparsity, k, how="activations", epoch=LAST, order=0):
-    init = a if method == "lth" else b
-    matched = f"{how}-{epoch}" if method == "permuted" else "none-none"
+def sparse(method, a, b, sparsity, k, how=None, epoch=LAST, order=0, factors=""):
+    start, ticket, own, _ = METHODS[method]
+    matched = f"{how or own}-{epoch}" if own else "none-none"
+    of = {"a": a, "b": b}
     return (
         f"{FOLDER}/{method}/sparsity-{sparsity}/"
-        f"mask-{a}_init-{init}_order-{order}_rewind-{k}_match-{matched}"
+        f"mask-{of[ticket]}_init-{of[start]}_order-{order}_rewind-{k}_match-{matched}{factors}"
     )
 
 
@@ -80,10 +119,8 @@ def runs() -> dict[str, dict]:
     found = {}
     for seed in (0, 1, 2, 3):
         found[dense(seed)] = {}
-    for a in (0, 1, 2):  # of the ensemble of three, A is 0 and the others are 1 and 2
+    for a in (0, 1, 2, 3):  # B is pruned for its own mask and for the diagnosis
         for chain in ROUNDS.values():
-            if a == 1 and chain[-1] == "sparsity-0.8":
-                continue  # only the ensemble, at 0.6, prunes 1
             for i, name in enumerate(chain):
                 found[imp(a, name)] = {
                     "before": imp(a, chain[i - 1]) if i else dense(a),
@@ -91,18 +128,19 @@ def runs() -> dict[str, dict]:
                 }
 
     def add_match(a, b, how="activations", epoch=LAST):
-        other = [] if how == "activations" else match(a, b, "activations", epoch)
+        other = match(a, b, "activations", epoch) if how == "weights" else []
         path = match(a, b, how, epoch)
         found[path] = {"a": dense(a), "b": dense(b), "beside": other}
         return path
 
     def add_sparse(method, a, b, sparsity, k, **more):
-        path, permuted = sparse(method, a, b, sparsity, k, **more), method == "permuted"
-        matched = {key: value for key, value in more.items() if key != "order"}
+        path, of = sparse(method, a, b, sparsity, k, **more), {"a": a, "b": b}
+        start, ticket, own, _ = METHODS[method]
+        how, epoch = more.get("how", own), more.get("epoch", LAST)
         found[path] = {
-            "init": dense(a if method == "lth" else b),
-            "mask": imp(a, f"sparsity-{sparsity}"),
-            "match": add_match(a, b, **matched) if permuted else None,
+            "init": dense(of[start]),
+            "mask": imp(of[ticket], f"sparsity-{sparsity}"),
+            "match": add_match(a, b, how, epoch) if own else [],
         }
         return path
 
@@ -114,6 +152,15 @@ def runs() -> dict[str, dict]:
             for epoch in (1, 3):
                 add_sparse("permuted", a, b, sparsity, 2, epoch=epoch)
         add_sparse("permuted", a, b, 0.8, 1, how="weights")
+        for method in METHODS:
+            add_sparse(method, a, b, 0.6, 1)
+        found[f"{FOLDER}/diagnosis/mask-{a}_init-{b}_match-activations"] = {
+            "a": dense(a),
+            "b": dense(b),
+            "match": match(a, b),
+            "masks": [imp(a, "sparsity-0.8"), imp(a, "sparsity-0.6")],
+            "own": [imp(b, "sparsity-0.8"), imp(b, "sparsity-0.6")],
+        }
         for how in ("activations", "weights"):
             found[f"{FOLDER}/interpolation/mask-{a}_init-{b}_match-{how}"] = {
                 "a": dense(a),
@@ -124,6 +171,10 @@ def runs() -> dict[str, dict]:
             "start": dense(a),
             "rounds": [imp(a, name) for name in ROUNDS[0.8]],
         }
+    for method in ("lth", "permuted", "shuffled"):
+        for length in ("", "_length-2", "_length-0.5"):
+            for rate in ("_rate-0.25", ""):
+                add_sparse(method, 0, 1, 0.8, 2, factors=length + rate)
     found[f"{FOLDER}/landscape/mask-0_init-1_sparsity-0.8_rewind-2_match-activations"] = {
         "a": dense(0),
         "match": match(0, 1),

@@ -80,6 +80,10 @@ def _check_methods(config: dict[str, Any]) -> None:
     for name, method in config["methods"].items():
         if name in methods.METHODS:
             raise StudyError(f"methods.{name}: the library has a method of this name, use another")
+        if method["permuted"] and method["ticket"] == methods.B:
+            raise StudyError(
+                f"methods.{name}.permuted: true is not allowed with ticket b, as A is matched to B"
+            )
         try:
             dotted.locate(method["function"])
         except ValueError as error:

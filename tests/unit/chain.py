@@ -12,6 +12,7 @@ import torch
 from maskalign import analyses, models, sources, stages
 from maskalign.checkpoint import load_tensors
 from maskalign.data import open_data
+from maskalign.methods import METHODS, RECIPE
 from maskalign.seeds import derive
 from maskalign.study import RESULT_VERSION
 
@@ -105,18 +106,18 @@ class Chain:
         about = {"method": "dense", "init_seed": seed, "keep_epochs": KEPT} | more
         return {"values": self.values("dense", "dense", **about)}
 
-    def imp(self, number: int) -> Path:
-        return self.once(stages.imp, f"imp-{number}", self.imp_arguments(number))
+    def imp(self, number: int, seed: int = A) -> Path:
+        return self.once(stages.imp, f"imp-{number}-{seed}", self.imp_arguments(number, seed))
 
-    def imp_arguments(self, number: int, **more) -> dict[str, Any]:
+    def imp_arguments(self, number: int, seed: int = A, **more) -> dict[str, Any]:
         about = {
             "method": "imp",
-            "mask_seed": A,
-            "init_seed": A,
+            "mask_seed": seed,
+            "init_seed": seed,
             "round": number,
             "sparsity": LEVELS[number],
         }
-        before = self.imp(number - 1) if number > 1 else self.dense(A)
+        before = self.imp(number - 1, seed) if number > 1 else self.dense(seed)
         stage = "imp" if number == max(LEVELS) else "imp_round"
         return {
             "values": self.values(stage, "imp", **about | more),
@@ -154,23 +155,27 @@ class Chain:
         return self.once(stages.sparse, name, arguments)
 
     def sparse_arguments(self, method: str, k: int = 0, **more) -> dict[str, Any]:
-        init = {"lth": A, "naive": B, "permuted": B}[method]
+        entry = METHODS[method]
+        init, ticket = ({"a": A, "b": B}[net] for net in (entry.start, entry.ticket))
         about = {
             "method": method,
-            "mask_seed": A,
+            "mask_seed": ticket,
             "init_seed": init,
             "sparsity": LEVELS[3],
             "rewind_epoch": k,
             "start_epoch": k,
         }
+        if entry.function:
+            about["mask_function"] = entry.function
         found = {
             "values": self.values("sparse", "sparse", **about | more),
             "checkpoints": str(self.dense(init) / "checkpoints"),
-            "imp_mask": str(self.imp(3) / "mask.safetensors"),
+            "imp_mask": str(self.imp(3, ticket) / "mask.safetensors"),
             "permutation": None,
         }
-        if method == "permuted":
-            found["permutation"] = str(self.match() / "permutation.safetensors")
+        if entry.matched:
+            how = "activations" if entry.matched == RECIPE else entry.matched
+            found["permutation"] = str(self.match(how) / "permutation.safetensors")
         return found
 
     def interpolation(self) -> Path:
@@ -240,6 +245,35 @@ class Chain:
         about = {"mask_seed": A, "sparsity": LEVELS[3], "rewind_epoch": 0}
         return {"values": self.values("diversity", **about), "members": members}
 
+    def diagnosis(self) -> Path:
+        return self.once(analyses.diagnosis, "diagnosis", self.diagnosis_arguments())
+
+    def diagnosis_arguments(self, **more) -> dict[str, Any]:
+        """Return the arguments for the masks of the last two rounds."""
+        function = "maskalign.controls:"
+        about = {
+            "mask_seed": A,
+            "init_seed": B,
+            "matching_method": "activations",
+            "matching": MATCHING | {"method": "activations"},
+            "sparsities": [LEVELS[2], LEVELS[3]],
+            "masks": {
+                "naive": {"permuted": False, "mask_function": None},
+                "permuted": {"permuted": True, "mask_function": None},
+                "permuted_fan": {"permuted": True, "mask_function": f"{function}fan"},
+                "fan": {"permuted": False, "mask_function": f"{function}fan"},
+                "shuffled": {"permuted": False, "mask_function": f"{function}shuffled"},
+            },
+        }
+        return {
+            "values": self.values("diagnosis", **about | more),
+            "a": str(self.dense(A) / "model.safetensors"),
+            "b": str(self.dense(B) / "model.safetensors"),
+            "permutation": str(self.match() / "permutation.safetensors"),
+            "masks": [str(self.imp(r, A) / "mask.safetensors") for r in (2, 3)],
+            "own": [str(self.imp(r, B) / "mask.safetensors") for r in (2, 3)],
+        }
+
     def network(self, weights: dict[str, torch.Tensor] | Path | int) -> torch.nn.Module:
         """Return a network with given weights, those of a file, or those of an init seed."""
         if isinstance(weights, int):
@@ -269,6 +303,7 @@ def outputs(stage: str, out: Path) -> dict[str, str]:
         "imp_barrier": {"curve": "curve.csv"},
         "landscape": {"grid": "grid.csv"},
         "diversity": {},
+        "diagnosis": {},
     }[stage]
     return {name: str(out / file) for name, file in files.items()} | {
         "result": str(out / "result.json")

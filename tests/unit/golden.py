@@ -78,11 +78,13 @@ FOLLOWS = {
     "imp_barrier": ("data", "dense", "imp_round", "imp"),
     "landscape": ("data", "dense", "imp_round", "imp", "match", "sparse"),
     "diversity": ("data", "dense", "imp_round", "imp", "match", "sparse"),
+    "diagnosis": ("data", "dense", "imp_round", "imp", "match"),
 }
 # Rounding differs between machines. It moves a number by less than a thousandth, or a number near
-# zero by less than a ten-thousandth; of counted images, it may move a few.
+# zero by less than a ten-thousandth; of counted images, weights or channels, it may move a few.
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 COUNTED = {"error": 2.0, "ensemble_accuracy": 4.0, "disagreement": 0.04}
+COUNTED |= {"overlap": 0.01, "expected_overlap": 0.01, "first_choices": 0.1}
 
 Numbers = dict[str, float]  # by measure
 
@@ -199,6 +201,14 @@ def _diversity(chain: Chain) -> Found:
         yield f"{m['method']}.{m['metric']}", m["value"]
 
 
+def _diagnosis(chain: Chain) -> Found:
+    for m in record(chain.diagnosis())["metrics"]:
+        if "fan" in m.get("method", "") or m.get("method") == "permuted":
+            continue  # one weight or channel that rounding moves changes these masks altogether
+        where = [m[k] for k in ("method", "sparsity") if k in m]
+        yield ".".join(map(str, [*where, m["metric"]])), m["value"]
+
+
 _MEASURES = {
     "data": _data,
     "dense": _dense,
@@ -210,6 +220,7 @@ _MEASURES = {
     "imp_barrier": _imp_barrier,
     "landscape": _landscape,
     "diversity": _diversity,
+    "diagnosis": _diagnosis,
 }
 
 

@@ -93,7 +93,9 @@ def test_lines_join_the_ends_of_a_pair_as_the_recipe_matches(study, runs):
         for a, b in PAIRS:
             for width in at:
                 expected |= {(width, "naive", a, b, None, *[None] * 6)}
-                expected |= {(width, "permuted", a, b, None, *[None] * 3, "activations", None, None)}
+                expected |= {
+                    (width, "permuted", a, b, None, *[None] * 3, "activations", None, None)
+                }
             for reached in (0.5, 0.75, 0.875, 0.9):
                 expected |= {(4, "imp", a, a, None, reached, *[None] * 5)}
         assert keys(rows) == expected
@@ -104,11 +106,15 @@ def test_both_matchings_are_compared_at_the_experiments_sparsity_and_epoch(study
     accuracies = rows[(rows.metric == "accuracy") & (rows.split == "test")]
     assert keys(accuracies) == sparse(1, 0.9, 4, [(LAST, how) for how in BOTH])
     lines = rows[(rows.metric == "error_barrier_none") & (rows.split == "train")]
-    permuted = {(1, "permuted", a, b, None, *[None] * 3, how, None, None) for a, b in PAIRS for how in BOTH}
+    permuted = {
+        (1, "permuted", a, b, None, *[None] * 3, how, None, None) for a, b in PAIRS for how in BOTH
+    }
     naive = {(1, "naive", a, b, None, *[None] * 6) for a, b in PAIRS}
     assert keys(lines) == permuted | naive
     matched = rows[rows.metric == "weight_similarity"]
-    found = {(1, None, a, b, None, None, None, LAST, how, None, None) for a, b in PAIRS for how in BOTH}
+    found = {
+        (1, None, a, b, None, None, None, LAST, how, None, None) for a, b in PAIRS for how in BOTH
+    }
     assert keys(matched) == found | naive
 
 

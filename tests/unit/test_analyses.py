@@ -13,8 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from chain import CONNECTIVITY, LEVELS, A, B, outputs, record, tensors
-from maskalign import analyses, connectivity
+from maskalign import analyses, connectivity, plan
 from maskalign.checkpoint import save_tensors
+from test_stages import by_hand
 
 ALPHAS = [0.0, 0.5, 1.0]
 
@@ -332,6 +333,70 @@ def test_every_ensemble_is_of_the_models_of_its_own_method(chain):
         assert found[method] == pytest.approx(expected, rel=1e-4)
     kl = sorted(scores["kl"] for scores in found.values())
     assert min(b / a for a, b in itertools.pairwise(kl)) > 1.001  # no two are alike
+
+
+# -- diagnosis -------------------------------------------------------------------------------------
+
+
+def overlap_by_hand(mask, own):
+    """Return the share of B's weights that a mask keeps, and that expected of a random mask."""
+    both = sum(int((mask[k] & m).sum()) for k, m in own.items())
+    chance = sum(int(mask[k].sum()) * int(m.sum()) / m.numel() for k, m in own.items())
+    kept = sum(int(m.sum()) for m in own.values())
+    return {"overlap": both / kept, "expected_overlap": chance / kept}
+
+
+def test_masks_are_those_of_sparse_training_and_are_compared_with_those_of_b(chain):
+    found = {}
+    for m in record(chain.diagnosis())["metrics"]:
+        if "method" in m:
+            found.setdefault((m["method"], m["sparsity"]), {})[m["metric"]] = m["value"]
+    assert list(found) == [(m, s) for s in (LEVELS[2], LEVELS[3]) for m in plan.DIAGNOSED]
+    own = tensors(chain.imp(3, B) / "mask.safetensors")
+    for method in plan.DIAGNOSED:
+        applied = tensors(chain.sparse(method, 1) / "mask.safetensors")
+        expected = overlap_by_hand(applied, own)
+        assert found[method, LEVELS[3]] == pytest.approx(expected, rel=1e-9)
+    overlaps = [scores["overlap"] for scores in found.values()]
+    assert len(set(overlaps)) == len(overlaps)  # no other mask has the overlap of any of them
+    half = tensors(chain.imp(2) / "mask.safetensors")
+    expected = overlap_by_hand(half, tensors(chain.imp(2, B) / "mask.safetensors"))
+    assert found["naive", LEVELS[2]] == pytest.approx(expected, rel=1e-9)
+
+
+def test_margins_are_those_of_the_matching_on_its_images(chain):
+    how = chain.diagnosis_arguments()["values"]["matching"]
+    ends = [str(chain.dense(seed) / "model.safetensors") for seed in (A, B)]
+    correlations, *_ = by_hand(chain, *ends, how)
+    perm = tensors(chain.match() / "permutation.safetensors")
+    margins = []
+    for name, matrices in correlations.items():
+        for row, chosen in zip(sum(matrices) / len(matrices), perm[name], strict=True):
+            others = [float(c) for i, c in enumerate(row) if i != chosen]
+            margins.append(float(row[chosen]) - max(others))
+    found = {
+        m["metric"]: m["value"]
+        for m in record(chain.diagnosis())["metrics"]
+        if m.get("split") == "train"
+    }
+    assert found == pytest.approx(
+        {
+            "assignment_margin": sum(margins) / len(margins),
+            "first_choices": sum(m > 0 for m in margins) / len(margins),
+        },
+        rel=1e-6,
+    )
+    assert 0 < found["first_choices"] < 1
+
+
+@pytest.mark.parametrize("role", ["a", "b", "permutation", "masks", "own"])
+def test_a_diagnosis_is_diverged_if_any_of_its_inputs_is(chain, tmp_path, role):
+    arguments = chain.diagnosis_arguments(masks={})
+    file = arguments[role][1] if role in ("masks", "own") else arguments[role]
+    spoiled = spoil(file, tmp_path / role)
+    whole = [arguments["masks"][0], spoiled] if role in ("masks", "own") else spoiled
+    out = run(chain, "diagnosis", arguments | {role: whole}, tmp_path / "out")
+    assert record(out)["status"] == "diverged"
 
 
 # -- divergence ------------------------------------------------------------------------------------

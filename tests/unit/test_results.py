@@ -1,6 +1,7 @@
 """Collected are only whole records, made with the values that the study has."""
 
 import copy
+import csv
 import json
 from pathlib import Path
 
@@ -110,3 +111,25 @@ def test_a_collected_row_has_its_own_status_or_else_that_of_its_run(study):
         record.finish(file)
         rows = results.collect("runs", [file], study)
         assert [row["status"] for row in rows] == [status, own]
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [({}, ("1", "1")), ({"lengths": [2], "rates": [0.5]}, ("2", "0.5"))],
+    ids=str,
+)
+def test_sparse_runs_have_a_length_and_a_rate_in_the_table(study, factors, expected):
+    """Records from before there were lengths and rates too: their values name neither."""
+    study = changed(**factors)
+    path = next(p for p in study.paths("sparse") if "/naive/" in p)
+    assert ("length" in study.run(path)["values"]) == bool(factors)
+    files = [finish(study, p) for p in (path, study.paths("dense")[0], study.paths("imp")[0])]
+    record = json.loads(Path(files[0]).read_text())
+    assert (record["run"]["length"], record["run"]["rate"]) == tuple(map(float, expected))
+    if not factors:
+        del record["run"]["length"], record["run"]["rate"]
+        Path(files[0]).write_text(json.dumps(record))
+    results.write_rows("runs.csv", results.collect("runs", files, study), results.TABLES["runs"])
+    with open("runs.csv", newline="") as lines:  # noqa: PTH123
+        rows = [(row["length"], row["rate"]) for row in csv.DictReader(lines)]
+    assert rows == [expected, ("", ""), ("", "")]

@@ -160,3 +160,114 @@ def test_runs_of_a_selection_are_at_its_widths():
         assert {run["width"] for run in found} == set(widths or [1, 4])
         assert {(run["dataset"], run["model"]) for run in found} == {("mnist", "resnet20")}
         assert {run["stage"] for run in found} == {"diversity", "interpolation"}
+
+
+# -- views -----------------------------------------------------------------------------------------
+
+DIGITS = {"dataset": "digits", "model": "resnet20"}
+TRIPLE = [(0, 1), (2, 3), (4, 5)]
+RECIPES = (LAST, "activations")
+# Of each method of the demo's experiment on controls: its ticket, its start and its matching.
+CONTROLS = {
+    "lth": (0, 0, None, None),
+    "naive": (0, 1, None, None),
+    "permuted": (0, 1, *RECIPES),
+    "own": (1, 1, None, None),
+    "activity": (0, 1, LAST, "activity"),
+    "permuted_fan": (0, 1, *RECIPES),
+    "fan": (0, 1, None, None),
+    "random_permutation": (0, 1, None, None),
+    "shuffled": (0, 1, None, None),
+    "uniform": (0, 1, None, None),
+    "erk": (0, 1, None, None),
+}
+
+
+def cells(methods, s, k, length=1, rate=1):
+    found = set()
+    for pair in TRIPLE:
+        for name in methods:
+            ticket, start, *matching = CONTROLS[name]
+            found |= {(1, name, pair[ticket], pair[start], 0, s, k, *matching, length, rate)}
+    return found
+
+
+LENGTHS = ("lth", "naive", "permuted", "shuffled")
+SHORT = ("naive", "permuted")
+OF_PAPER = set().union(
+    *(cells(SHORT, s, k) for s in (0.8, 0.9) for k in (1, 4)), cells(["lth"], 0.9, 1)
+)
+OF_METHODS = OF_PAPER | cells(CONTROLS, 0.9, 1)
+LONGER = {n: cells(LENGTHS, 0.9, 1, n) for n in (2, 4)}
+OTHER_RATES = cells(SHORT, 0.9, 1, 4, 0.5) | cells(SHORT, 0.9, 1, 4, 2)
+EVERY = OF_METHODS | LONGER[2] | LONGER[4] | OTHER_RATES
+DENSE = {(1, "dense", None, seed, 0, *[None] * 6) for pair in TRIPLE for seed in pair}
+VIEWED = {"PAPER": OF_PAPER, "METHODS": OF_METHODS, "EVERYTHING": EVERY, "EARLY": set()}
+
+
+@pytest.mark.parametrize("view", VIEWED)
+def test_a_view_holds_its_methods_lengths_and_rates(study, runs, view):
+    dense = set() if view == "EARLY" else DENSE
+    look = getattr(selection, view)
+    assert keys(selection.shown(study, DIGITS, runs, "accuracy", look).rows) == VIEWED[view] | dense
+    assert keys(selection.planned(study, DIGITS, look)) == VIEWED[view] | dense
+
+
+def test_a_view_can_ask_for_some_of_each(study):
+    view = selection.View(["naive", "own"], lengths=[4, 1], rates=[2])
+    expected = cells(["naive"], 0.9, 1, 4, 2)
+    assert keys(selection.planned(study, DIGITS, view)) == expected | DENSE
+
+
+def test_scores_are_those_of_the_split_that_is_asked_for(study, runs):
+    runs, splits = runs[runs.metric == "loss"], ["test", "train"]
+    both = pd.concat([runs.assign(split=split, value=i) for i, split in enumerate(splits)])
+    for i, split in enumerate(splits):
+        rows = selection.shown(study, DIGITS, both, "loss", split=split).rows
+        assert set(rows.value) == {i}
+
+
+def needed(study, kind, shows, part="tables"):
+    """Return the files that an artefact is made from, by role, and its runs and their keys."""
+    config = copy.deepcopy(study.config)
+    name = {"tables": "table_50", "figures": "figure_50"}[part]
+    config["artefacts"] = {"tables": {}, "figures": {}}
+    config["artefacts"][part][name] = {"kind": kind, "shows": [shows]}
+    own = Study(config)
+    files = selection.sources(own, part, name)
+    found = [own.run(file.rpartition("/")[0]) for file in files.get("runs", [])]
+    return files, found, {tuple(run[k] for k in selection.KEYS) for run in found}
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "expected"),
+    [
+        ("accuracy", "tables", OF_PAPER | cells(LENGTHS[:3], 0.9, 1, 2)),
+        ("rewind", "figures", OF_PAPER | cells(LENGTHS[:3], 0.9, 1, 2)),
+        ("sparsity", "figures", OF_PAPER | cells(LENGTHS[:3], 0.9, 1, 2)),
+        ("methods", "tables", OF_METHODS | LONGER[2]),
+        ("methods", "figures", OF_METHODS | LONGER[2]),
+        ("length", "figures", EVERY),
+    ],
+)
+def test_an_artefact_needs_its_view_and_twice_the_length(study, kind, part, expected):
+    files, _, found = needed(study, kind, DIGITS, part)
+    assert found == expected | DENSE
+    assert files.keys() == {"runs"}
+    assert all(file.endswith("/result.json") for file in files["runs"])
+
+
+def test_an_artefact_needs_what_its_axes_hold(study):
+    shows = DIGITS | {"sparsities": [0.9], "rewind_epochs": [4]}
+    assert needed(study, "methods", shows)[2] == cells(SHORT, 0.9, 4) | DENSE
+    assert needed(study, "length", shows | {"widths": [4]}, "figures")[2] == set()
+
+
+def test_a_diagnosis_needs_its_runs_the_lines_and_the_papers_sparse_runs(study):
+    files, runs, _ = needed(study, "diagnosis", DIGITS)
+    assert files.keys() == {"runs"}
+    of = {s: [r for r in runs if r["stage"] == s] for s in ("diagnosis", "interpolation", "sparse")}
+    assert sum(map(len, of.values())) == len(runs)
+    for stage in ("diagnosis", "interpolation"):
+        assert [(r["mask_seed"], r["init_seed"]) for r in of[stage]] == TRIPLE
+    assert {tuple(run[k] for k in selection.KEYS) for run in of["sparse"]} == OF_PAPER

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from conftest import ROOT
 from maskalign import configfiles
 from maskalign.identity import values_hash
 from maskalign.plan import full_rounds
@@ -267,6 +268,95 @@ def test_recipes_follow_the_protocol(demo):
     }
     assert (dense["paper"]["schedule"], dense["released"]["schedule"]) == ("cosine", "steps")
     assert dense["paper"]["epochs"] == dense["released"]["epochs"] == 8
+
+
+# -- what is run only where it is asked for --------------------------------------------------------
+
+
+def shipped(name, **changes):
+    return Study(yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) | changes)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return shipped("paper")
+
+
+def test_runs_are_those_from_before_there_were_controls(paper):
+    assert paper.fingerprint() == "8d668ac14d4c3cbf"
+    assert shipped("fashion").fingerprint() == "e9db98bcc98cf1c1"
+
+
+def test_optional_experiments_add_runs_and_change_none(paper):
+    required, every = paper, shipped("paper", run_optional=True)
+    before, after = (
+        {r["path"]: r["values"] for r in s.runs.to_dict("records")} for s in (required, every)
+    )
+    assert before.items() <= after.items()
+    assert len(after) == 3278
+    optional = {"controls", "lengths", "rates"}
+    assert every.config["experiments"].keys() - required.config["experiments"].keys() == optional
+    for part, names in {
+        "tables": {"table_18", "table_19"},
+        "figures": {"figure_14", "figure_15"},
+    }.items():
+        made = [s.config["artefacts"][part].keys() for s in (every, required)]
+        assert made[0] - made[1] == names
+        assert made[1] <= made[0]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_is_optional_is_there_where_it_is_asked_for(demo, asked):
+    demo["run_optional"] = asked
+    for part, name in (
+        (demo["experiments"], "vgg11"),
+        (demo["artefacts"]["tables"], "table_12"),
+        (demo["artefacts"]["figures"], "figure_01"),
+    ):
+        part[name]["optional"] = True
+    study = Study(demo)
+    assert ("vgg11" in study.config["experiments"]) == asked
+    assert (study.runs.model == "vgg11").any() == asked
+    assert ("table_12" in study.config["artefacts"]["tables"]) == asked
+    assert ("figure_01" in study.config["artefacts"]["figures"]) == asked
+    assert study.left_out == {}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_optional_experiments_without_their_data_are_no_error_unless_asked_for(demo, asked):
+    demo["datasets"]["mnist-folder"] |= {"source": "imagenet", "title": "ImageNet"}
+    demo["experiments"]["imagenet"]["optional"] = True
+    demo |= {"run_optional": asked, "require_all": True}
+    if asked:
+        with pytest.raises(StudyError, match=r"datasets\.mnist-folder\.path: is not given"):
+            Study(demo)
+    else:
+        assert "imagenet" not in Study(demo).config["experiments"]
+
+
+@pytest.mark.parametrize(
+    ("factors", "suffix"),
+    [
+        ({}, ""),
+        ({"lengths": [1.0], "rates": [1]}, ""),
+        ({"lengths": [2]}, "_length-2"),
+        ({"lengths": [2.0], "rates": [0.5]}, "_length-2_rate-0.5"),
+        ({"rates": [1e-05]}, "_rate-1e-05"),
+    ],
+)
+def test_length_and_rate_are_named_where_they_are_not_1(demo, factors, suffix):
+    svhn = {"pairs": 1, "sparsities": [0.9], "rewind_epochs": [1], "methods": ["permuted"]}
+    demo["experiments"] = {"svhn": demo["experiments"]["svhn"] | svhn | factors}
+    demo["artefacts"] = {"tables": {}, "figures": {}}
+    (path,) = Study(demo).paths("sparse")
+    assert path == (
+        "paper/digits/resnet20-x1/permuted/sparsity-0.9/"
+        f"mask-0_init-1_order-0_rewind-1_match-activations-8{suffix}"
+    )
+    values = Study(demo).run(path)["values"]
+    assert {k: [values[k]] for k in ("length", "rate") if k in values} == {
+        k.removesuffix("s"): v for k, v in factors.items() if v != [1]
+    }
 
 
 @pytest.fixture

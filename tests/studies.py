@@ -3,6 +3,7 @@
 import copy
 
 from hypothesis import strategies as st
+from maskalign.methods import METHODS, trained
 
 CHANNELS = {"digits": 1, "mnist5k": 1, "mnist5k-folder": 1, "cifar10": 3, "imagefolder": 3}
 NETS = {
@@ -16,6 +17,7 @@ LIST = {"unique": True, "min_size": 1, "max_size": 2}
 SPARSITIES = st.integers(1, 99_999).map(lambda n: n / 100_000)
 WIDTHS = st.sampled_from([1, 2, 4, 0.5, 1.5])
 EPOCHS = 8
+OWN = {"mine-1": {"function": "maskalign.controls:shuffled", "ticket": "b"}}
 
 
 def some(values, **limits):
@@ -80,6 +82,9 @@ def experiments(draw, dataset, model, training, kept):
         "landscape": st.fixed_dictionaries(
             {"widths": widths, "sparsity": sparsity, "rewind_epoch": before}
         ),
+        "diagnosis": st.fixed_dictionaries(
+            {"widths": widths}, optional={"sparsities": some(sparsity, **LIST)}
+        ),
     }
     experiment = {
         "dataset": dataset,
@@ -93,7 +98,12 @@ def experiments(draw, dataset, model, training, kept):
     fixed = {
         k: v if isinstance(v, st.SearchStrategy) else st.just(v) for k, v in experiment.items()
     }
-    optional = {"methods": some(["lth", "naive", "permuted"], unique=True, min_size=1)}
+    optional = {
+        "methods": some([*trained(METHODS), *OWN], unique=True, min_size=1, max_size=4),
+        "lengths": some([1, 2, 1.0, 3], **LIST),
+        "rates": some([1, 0.5, 1e-5], **LIST),
+        "optional": st.booleans(),
+    }
     return draw(st.fixed_dictionaries(fixed, optional=optional | parts))
 
 
@@ -121,6 +131,9 @@ def studies(draw):
         kept = config["training"][training]["keep_epochs"] or [0]
         config["experiments"][f"e{i}"] = draw(experiments(dataset, model, training, kept))
     config["artefacts"] = draw(artefacts(chosen))
+    config["methods"] = OWN
+    if any(e.get("optional") for e in config["experiments"].values()):
+        config["run_optional"] = True
     return copy.deepcopy(config)  # nothing is shared, so one thing can be changed
 
 
@@ -138,7 +151,9 @@ def artefacts(draw, trained):
     )
     shows = some(selection, min_size=1, max_size=2, unique_by=lambda s: str(sorted(s.items())))
     tables = ["diversity", "training", "pruning", "accuracy", "early_matching", "matching"]
+    tables += ["methods", "diagnosis"]
     figures = ["toy", "procedure", "interpolation", "imp", "rewind", "sparsity", "matching"]
+    figures += ["methods", "length"]
     found = {"tables": {}, "figures": {}}
     for i, kind in enumerate(draw(some(tables, unique=True, max_size=4))):
         found["tables"][f"table_{i:02d}"] = {"kind": kind, "shows": draw(shows)}

@@ -30,6 +30,7 @@ RULES = (
     "imp_barrier",
     "landscape",
     "diversity",
+    "diagnosis",
 )
 OUT = "results/wires"
 DATA = f"{OUT}/data/digits.safetensors"
@@ -114,7 +115,7 @@ def expected(path):
             "b_checkpoints": files(of["b"], "checkpoints"),
             "beside": permutation(of["beside"]),
         }
-    if stage in ("lth", "naive", "permuted"):
+    if stage in wires.METHODS:
         return "sparse", {
             "checkpoints": files(of["init"], "checkpoints"),
             "imp_mask": mask(of["mask"]),
@@ -136,6 +137,14 @@ def expected(path):
             "lth": model(of["lth"]),
             "permuted": model(of["permuted"]),
             "permutation": permutation(of["match"]),
+        }
+    if stage == "diagnosis":
+        return stage, {
+            "a": model(of["a"]),
+            "b": model(of["b"]),
+            "permutation": permutation(of["match"]),
+            "masks": mask(*of["masks"]),
+            "own": mask(*of["own"]),
         }
     return stage, {method: model(*members) for method, members in of.items()}
 
@@ -166,6 +175,7 @@ OUTPUTS = {
     "imp_barrier": {"curve": "curve.csv", "result": "result.json"},
     "landscape": {"grid": "grid.csv", "result": "result.json"},
     "diversity": {"result": "result.json"},
+    "diagnosis": {"result": "result.json"},
 }
 
 
@@ -185,13 +195,13 @@ def test_a_job_writes_into_its_own_folder_and_has_its_own_values(given, planned)
 
 def test_the_list_would_tell_wrong_files_from_right_ones():
     """Every role has another file than every other role, in some run at least."""
-    for stage in ("match", "interpolation", "landscape", "sparse"):
+    for stage in ("match", "interpolation", "landscape", "sparse", "diagnosis"):
         for path in RUNS:
             rule, inputs = expected(path)
             given = [file for file in inputs.values() if file]
             assert rule != stage or len(set(given)) == len(given)
     masks = {expected(path)[1]["imp_mask"] for path in RUNS if expected(path)[0] == "sparse"}
-    assert len(masks) == 4  # of two pairs, each at two sparsities
+    assert len(masks) == 6  # of two pairs, each at two sparsities, and B's own at one
     assert [len(expected(path)[1]["masks"].split()) for path in RUNS if "imp_barrier" in path] == [
         len(ROUNDS[0.8])
     ] * 2
@@ -281,6 +291,13 @@ CALLS = [
         | wire("output", "result")
         | VALUES
         | {"members": wire("input", "dense", "imp", "lth", "permuted", "naive")},
+    ),
+    (
+        "diagnosis",
+        analyses.diagnosis,
+        wire("input", "data", "a", "b", "permutation", "masks", "own")
+        | wire("output", "result")
+        | VALUES,
     ),
 ]
 

@@ -109,6 +109,7 @@ def test_table_figure_and_collected_results_have_the_same_numbers(results):
         init = {"lth": (0, 2)}.get(method, (1, 3))  # B of each pair; LTH starts from A
         own = runs[(runs.model == "resnet20") & (runs.method == method) & (runs.order_seed == 0)]
         own = own[(own.metric == "accuracy") & (own.split == "test") & (own.rewind_epoch == 0)]
+        own = own[own.length == 1]
         own = own[own.init_seed.isin(init) & (own.mask_seed // 2 == own.init_seed // 2)]
         if method == "permuted":
             own = own[(own.matching_epoch == 2) & (own.matching_method == "activations")]

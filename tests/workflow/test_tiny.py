@@ -1,6 +1,7 @@
 """The real workflow, end to end, on the tiny study; and what users type at it."""
 
 import json
+import math
 import shutil
 
 import pandas as pd
@@ -11,6 +12,7 @@ from conftest import ROOT
 from maskalign import cost, figures, forecast, formats, tables
 from maskalign.checkpoint import load_tensors
 from maskalign.identity import IDENTITY
+from maskalign.methods import MASKS
 from maskalign.study import Study
 from running import TINY, copy_workflow, snakemake
 
@@ -85,7 +87,7 @@ def test_every_run_has_its_record_and_its_rows(tiny, study):
 def test_sparse_solutions_have_the_sparsity_and_the_mask_to_the_bit(tiny, study):
     runs = tiny / "results/tiny/runs"
     sparse = study.runs[study.runs.stage == "sparse"]
-    assert set(sparse.method) == {"lth", "naive", "permuted"}
+    assert set(sparse.method) == {*MASKS, "own", "activity", "permuted_fan"}
     for run in sparse.to_dict("records"):
         imp, _ = load_tensors(runs / run["parents"]["mask"] / "mask.safetensors")
         mask, _ = load_tensors(runs / run["path"] / "mask.safetensors")
@@ -98,7 +100,40 @@ def test_sparse_solutions_have_the_sparsity_and_the_mask_to_the_bit(tiny, study)
             assert int(layer.sum()) == int(imp[name].sum())  # of every layer
             assert not weights[name][~layer].any()
         same = all(torch.equal(mask[name], imp[name]) for name in mask)
-        assert same == (run["method"] != "permuted")
+        assert same == (run["method"] in ("lth", "naive", "own"))
+
+
+def test_lengths_and_rates_are_in_paths_and_tables_where_they_are_not_1(tiny, study):
+    paths = [p for p in study.paths("sparse") if "/naive/" in p and "init-1_order-0_rewind-0" in p]
+    head, *tails = (path.rpartition("_match-none-none") for path in paths)
+    assert [head[2], *(tail[2] for tail in tails)] == ["", "_length-2", "_length-2_rate-0.5"]
+    runs = pd.read_csv(tiny / "results/tiny/runs.csv")
+    runs = runs[(runs.metric == "accuracy") & (runs.split == "test")].set_index("path")
+    for path, epochs, rate in zip(paths, (2, 4, 4), (0.05, 0.05, 0.025), strict=True):
+        history = pd.read_csv(tiny / "results/tiny/runs" / path / "history.csv")
+        assert len(history) == epochs
+        first = math.cos(math.pi * 7 / (epochs * 8))  # at the last of an epoch's eight steps
+        assert history.lr[0] == pytest.approx(rate * (1 + first) / 2)
+        assert (runs.length[path], runs.rate[path]) == (epochs / 2, rate / 0.05)
+    assert runs.length[runs.method.isin(["dense", "imp"])].isna().all()
+
+
+def test_the_diagnosis_compares_the_masks_that_were_trained(tiny, study):
+    runs = tiny / "results/tiny/runs"
+    (path,) = study.paths("diagnosis")
+    metrics = json.loads((runs / path / "result.json").read_text())["metrics"]
+    own, _ = load_tensors(
+        runs / "paper/digits/resnet20-x1/imp/mask-1/sparsity-0.8/mask.safetensors"
+    )
+    for method in ("naive", "permuted", "permuted_fan"):
+        of = (study.runs.method == method) & (study.runs.rewind_epoch == 0)
+        of &= (study.runs.mask_seed == 0) & (study.runs.init_seed == 1)
+        mask, _ = load_tensors(runs / study.runs[of].iloc[0].path / "mask.safetensors")
+        (found,) = (
+            m["value"] for m in metrics if (m["metric"], m.get("method")) == ("overlap", method)
+        )
+        both = sum(int((mask[k] & kept).sum()) for k, kept in own.items())
+        assert found == pytest.approx(both / sum(int(kept.sum()) for kept in own.values()))
 
 
 def test_early_matching_uses_another_permutation_file(tiny, study):
@@ -110,6 +145,7 @@ def test_both_ways_of_matching_give_permutations_and_are_compared(tiny, study):
     runs = tiny / "results/tiny/runs"
     matched = study.runs[(study.runs.stage == "match") & (study.runs.model == "resnet20")]
     last = matched[(matched.matching_epoch == 2) & (matched.init_seed == matched.mask_seed + 1)]
+    last = last[last.matching_method != "activity"]
     assert sorted(last.matching_method) == ["activations"] * 2 + ["weights"] * 2
     found, scores = {}, {}
     for run in last.to_dict("records"):

@@ -137,9 +137,9 @@ def sentence(cells: pd.DataFrame, runs: int | None = None) -> str:
     if own.empty:
         return ""
     text = f"Sparse training: {words(own)}"
-    late = own["not_started"].sum(min_count=1)
+    late = int(own["not_started"].sum())  # 0 where the number of classes is not known
     if late:
-        text += f"; {late:.0f} run{'s' * (late != 1)}"
+        text += f"; {late} run{'s' * (late != 1)}"
         text += f" of {runs}" * (runs is not None)
         text += f" {'have' if late != 1 else 'has'} not started"
     return text + "."

@@ -42,7 +42,7 @@ def read(study: Study, folder: Path) -> pd.DataFrame:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             row = {"status": record["status"], **record["provenance"]}
-            scores = {(m["split"], m["metric"]): m["value"] for m in record["metrics"]}
+            scores = {(m.get("split"), m["metric"]): m["value"] for m in record["metrics"]}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file}: not a record of a run ({error!r})") from None
         found.append(row | {name: scores.get((split, name)) for name, split in FINALS.items()})

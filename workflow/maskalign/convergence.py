@@ -8,15 +8,14 @@ convergence is not shown. A run has not started if its training loss at the end 
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from maskalign import cost, selection
-from maskalign.selection import EARLY, EVERYTHING, Selection
+from maskalign.selection import EARLY, EVERYTHING, Selection, View
 from maskalign.study import Study
 
 CONVERGED, NOT_CONVERGED, NOT_SHOWN = "converged", "not converged", "not shown"
@@ -26,77 +25,85 @@ STARTED = 0.9  # of ln(classes), the loss of a guess
 TASK = ["dataset", "model"]
 CELL = [*TASK, "width", "method", "sparsity", "rewind_epoch", "matching_epoch"]
 FACTORS = ["length", "rate"]
-COLUMNS = [*CELL, *FACTORS, "convergence", "not_started", "runs"]
+KEYS = [*CELL, *FACTORS]
+COLUMNS = [*KEYS, "convergence", "not_started", "runs"]
 
 
-def of_study(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+def of_study(
+    study: Study, runs: pd.DataFrame, views: Sequence[View] = (EVERYTHING, EARLY)
+) -> pd.DataFrame:
     """Return the cells of every data set and model, as ``of_selection`` does."""
     tasks = dict.fromkeys((e["dataset"], e["model"]) for e in study.config["experiments"].values())
     shows = [dict(zip(TASK, task, strict=True)) for task in tasks]
-    return pd.concat([of_selection(study, s, runs) for s in shows], ignore_index=True)
+    return pd.concat([of_selection(study, s, runs, views) for s in shows], ignore_index=True)
 
 
-def of_selection(study: Study, s: Selection, runs: pd.DataFrame) -> pd.DataFrame:
+def of_selection(
+    study: Study, s: Selection, runs: pd.DataFrame, views: Sequence[View] = (EVERYTHING, EARLY)
+) -> pd.DataFrame:
     """Return the cells of sparse training of a selection, each with its state.
 
     Args:
         study: the study; ``claims.margin`` is the margin, in points.
         s: data set and model, perhaps widths, sparsities and rewind epochs.
         runs: runs.csv.
+        views: which runs of the selection are looked at.
 
     Returns:
-        COLUMNS: CELL, FACTORS, ``convergence`` (of STATES), and how many of the cell's ``runs``
-        have ``not_started``: NaN where the number of classes is not known.
+        COLUMNS: CELL, FACTORS, ``convergence`` (of STATES), and how many of the cell's completed
+        ``runs`` have ``not_started``: NaN where the number of classes is not known.
     """
-    accuracy, loss = (
-        _rows(study, s, runs, *what) for what in (("accuracy", "test"), ("loss", "train"))
+    rows, loss = (
+        _rows(study, s, runs, views, *what) for what in (("accuracy", "test"), ("loss", "train"))
     )
-    if accuracy.empty:
-        return pd.DataFrame(columns=COLUMNS)
-    margin = study.config["claims"]["margin"]
-    by_length = dict(list(accuracy.groupby("length")))
-    found = []
-    for cell, part in accuracy.groupby([*CELL, *FACTORS], dropna=False):
-        where = dict(zip([*CELL, *FACTORS], cell, strict=True))
-        longer = by_length.get(2 * where["length"])
-        found.append(where | {"convergence": _state(part, longer, where, margin)})
-    table = pd.DataFrame(found)
+    table = _states(rows, study.config["claims"]["margin"])
     classes = cost.classes(study.config["datasets"][s["dataset"]])
+    loss = loss[loss["status"] == "completed"]
     late = loss["value"] > STARTED * math.log(classes) if classes else math.nan
-    lost = loss.assign(not_started=late).astype({"not_started": float})
-    groups = lost.groupby([*CELL, *FACTORS], dropna=False, as_index=False)
+    groups = loss.assign(not_started=late).astype({"not_started": float}).groupby(KEYS, dropna=False)
     counts = groups.agg(not_started=("not_started", _total), runs=("path", "count"))
-    return table.merge(counts, how="left", on=[*CELL, *FACTORS])[COLUMNS]
+    return table.merge(counts.reset_index(), how="left", on=KEYS)[COLUMNS]
 
 
-def _rows(study: Study, s: Selection, runs: pd.DataFrame, metric: str, split: str) -> pd.DataFrame:
-    """Return the completed sparse runs of independent pairs, early-matching ones included."""
-    views = [selection.shown(study, s, runs, metric, v, split).rows for v in (EVERYTHING, EARLY)]
-    rows = pd.concat(views).drop_duplicates("path")
-    rows = rows[(rows["method"] != "dense") & (rows["status"] == "completed")]
-    return rows.assign(pair=rows["mask_seed"] // 2)
+def _rows(
+    study: Study,
+    s: Selection,
+    runs: pd.DataFrame,
+    views: Sequence[View],
+    metric: str,
+    split: str,
+) -> pd.DataFrame:
+    """Return the sparse runs of independent pairs; the value of a diverged one is NaN."""
+    parts = [selection.shown(study, s, runs, metric, view, split).rows for view in views]
+    rows = pd.concat(parts).drop_duplicates("path")
+    rows = rows[rows["method"] != "dense"]
+    value = rows["value"].where(rows["status"] == "completed")
+    return rows.assign(value=value, pair=rows["mask_seed"] // 2)
 
 
-def _state(
-    part: pd.DataFrame, longer: pd.DataFrame | None, where: dict[str, Any], margin: float
-) -> str:
-    if longer is None:
-        return NOT_SHOWN
-    names = [*(name for name in CELL), "rate"]
-    longer = longer[selection.same(longer, {k: _plain(where[k]) for k in names})]
-    if longer.empty:
-        return NOT_SHOWN
-    values = (rows.set_index("pair")["value"] for rows in (longer, part))
-    gains = (next(values) - next(values)).dropna().to_numpy()
-    return CONVERGED if bound(gains) < margin else NOT_CONVERGED
+def _states(rows: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Return the state of each cell that has a completed run."""
+    longer = rows.assign(length=rows["length"] / 2)[[*KEYS, "pair", "value"]]
+    done = rows[rows["status"] == "completed"]
+    both = done.merge(longer, how="left", on=[*KEYS, "pair"], suffixes=("", "_longer"))
+    both["gain"] = both["value_longer"] - both["value"]
+    gains = both.groupby(KEYS, dropna=False)["gain"].agg(["mean", "sem", "count"]).reset_index()
+    ran = longer[KEYS].drop_duplicates().assign(ran=True)
+    ran = gains[KEYS].merge(ran, how="left", on=KEYS)["ran"].eq(True)
+    below = bound(gains["mean"], gains["sem"], gains["count"]) < margin
+    states = pd.Series(np.where(below, CONVERGED, NOT_CONVERGED), gains.index, dtype="str")
+    return gains[KEYS].assign(convergence=states.where(ran, NOT_SHOWN))
 
 
-def bound(gains: np.ndarray) -> float:
-    """Return the one-sided 95 % upper bound of a mean, by the t-distribution; inf below two."""
-    if len(gains) < 2:
-        return math.inf
-    spread = stats.t.ppf(LEVEL, len(gains) - 1) * stats.sem(gains)
-    return float(gains.mean() + spread)
+def bound(mean: pd.Series, sem: pd.Series, n: pd.Series) -> np.ndarray:
+    """Return one-sided 95 % upper bounds of means, by the t-distribution; inf for n below 2.
+
+    Args:
+        mean, sem: means and their standard errors.
+        n: how many values each mean is over.
+    """
+    reach = stats.t.ppf(LEVEL, n.clip(lower=2) - 1) * sem
+    return np.where(n < 2, math.inf, mean + reach)
 
 
 def joined(study: Study, shows: Iterable[Selection], runs: pd.DataFrame, cells: pd.DataFrame):
@@ -109,7 +116,7 @@ def joined(study: Study, shows: Iterable[Selection], runs: pd.DataFrame, cells: 
         cells: one row per cell, with the columns CELL, and FACTORS unless all are 1.
     """
     parts = [of_selection(study, s, runs) for s in shows]
-    states = pd.concat(parts, ignore_index=True).drop_duplicates([*CELL, *FACTORS])
+    states = pd.concat(parts, ignore_index=True).drop_duplicates(KEYS)
     factors = [name for name in FACTORS if name in cells]
     if not factors:
         states = states[(states["length"] == 1) & (states["rate"] == 1)]
@@ -132,21 +139,21 @@ def sentence(cells: pd.DataFrame, runs: int | None = None) -> str:
         runs: how many runs they are of, if that is to be said.
     """
     own = cells[cells["convergence"].notna()]
-    keys = [name for name in (*CELL, *FACTORS) if name in own]
+    keys = [name for name in KEYS if name in own]
     own = own.drop_duplicates(keys)
     if own.empty:
         return ""
     text = f"Sparse training: {words(own)}"
-    late = int(own["not_started"].sum())  # 0 where the number of classes is not known
-    if late:
-        text += f"; {late} run{'s' * (late != 1)}"
+    late = own["not_started"].sum(min_count=1)
+    if late > 0:  # not so for NaN, of an unknown number of classes
+        text += f"; {late:.0f} run{'s' * (late != 1)}"
         text += f" of {runs}" * (runs is not None)
         text += f" {'have' if late != 1 else 'has'} not started"
     return text + "."
 
 
 def words(cells: pd.DataFrame) -> str:
-    """Return how many cells are in each state: ``2 of 8 cells converged, 6 not converged``."""
+    """Return how many cells are in each state: ``of 8 cells 2 converged, 6 not converged``."""
     counts = cells["convergence"].value_counts()
     parts = [f"{counts[state]} {TEXTS[state]}" for state in STATES if state in counts]
     total = len(cells)
@@ -158,10 +165,6 @@ TEXTS = {
     NOT_CONVERGED: "not converged",
     NOT_SHOWN: "not shown to be converged, as twice the length was not run",
 }
-
-
-def _plain(value: Any) -> Any:
-    return None if pd.isna(value) else value
 
 
 def _total(values: pd.Series) -> float:

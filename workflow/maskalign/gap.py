@@ -18,6 +18,7 @@ from maskalign.units import CELL, TASK, UNIT, Results, over_widths, shared
 RESAMPLES = 9999
 NOT_ABOVE = "LTH is not above naive with 95 %"
 NO_GAP = "permuted is not above naive at length 1 with 95 %"
+NOT_BOTH = "no cell is trained at length 1 too"
 LEFT = [*TASK, "length", "n", "gap", "gap_low", "gap_high", "gap_longest"]
 LEFT += ["share", "low", "high", "why"]
 COLUMNS = [
@@ -80,12 +81,15 @@ def left(results: Results) -> pd.DataFrame:
     longest = results.longest()
     if longest.empty:
         return pd.DataFrame(columns=LEFT)
-    first = (results.accuracy["permuted"] - results.accuracy["naive"]).rename("first")
+    planned = results.planned[["permuted", "naive"]].all(axis=1)
+    first = (results.accuracy["permuted"] - results.accuracy["naive"])[planned].rename("first")
     both = shared(pd.concat([longest, first], axis=1, join="inner"))
+    means = over_widths(both[["gap", "first"]])
     rows = []
-    for task, part in over_widths(both[["gap", "first"]]).groupby(TASK):
-        length = results.longest_lengths()[task]
-        rows.append(dict(zip(TASK, task, strict=True)) | {"length": length} | _left(part))
+    for task, _ in longest.groupby(TASK):
+        part = means[[key[: len(TASK)] == task for key in means.index]]
+        row = dict(zip(TASK, task, strict=True)) | {"length": results.longest_lengths()[task]}
+        rows.append(row | (_left(part) if len(part) else {"n": 0, "why": NOT_BOTH}))
     return pd.DataFrame(rows, columns=LEFT)
 
 

@@ -28,7 +28,7 @@ class Results:
     Attributes:
         every: test accuracy, percent; index UNIT, CELL and FACTORS, columns the study's methods.
         planned_of_every: whether the study plans the run; as ``every``.
-        states: what ``convergence.of_study`` returns.
+        states: what ``convergence.of_study`` returns, without early-matching runs.
         accuracy, planned: the same of the recipe's length and rate; index UNIT and CELL.
         rises: largest rise of the corrected test error above the dense network's on the line from
             it to its last IMP round, that end included, points; index UNIT, width, sparsity.
@@ -48,7 +48,7 @@ class Results:
         self.every, self.planned_of_every = table["value"].astype(float), table["planned"].eq(True)
         self.accuracy = self.of_factors(self.every, *STANDARD)
         self.planned = self.of_factors(self.planned_of_every, *STANDARD)
-        self.states = convergence.of_study(study, runs)
+        self.states = convergence.of_study(study, runs, [selection.EVERYTHING])
         self._lines = pd.MultiIndex.from_tuples(_planned_lines(study), names=[*UNIT, "width"])
         self._barriers = pd.concat([_barriers(study, s, runs) for s in shows])
         self.rises = _series([_rise(study, path, curves) for path in study.paths("imp_barrier")])
@@ -117,7 +117,8 @@ class Results:
 
 def _best(values: pd.Series, method: str) -> pd.DataFrame:
     """Return a method's accuracy at the best rate of each cell, and that rate."""
-    means = values.groupby([*TASK, *CELL, "rate"]).mean().dropna()
+    # A cell without any run keeps its pairs: they have no number.
+    means = values.groupby([*TASK, *CELL, "rate"]).mean().fillna(-math.inf)
     rates = means.groupby([*TASK, *CELL]).idxmax().map(lambda key: key[-1])
     name = f"rate_{method}"
     rows = values.reset_index("rate").join(rates.rename(name).astype(float))

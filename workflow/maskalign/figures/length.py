@@ -16,6 +16,7 @@ PANEL = ["dataset", "model", "width", "sparsity", "rewind_epoch"]
 KEYS = [*PANEL, "method", "matching_epoch", "length", "rate"]
 # Differences that are drawn, with the look of the method that is ahead or behind.
 GAPS = {("lth", "naive"): "lth", ("permuted", "naive"): "permuted", ("naive", "shuffled"): "naive"}
+DODGE = 0.08  # doublings between the intervals of two gaps, so that none covers another
 NUMBERS = ["mean", "std", "low", "high", "n", "diverged", "runs"]
 
 
@@ -100,24 +101,32 @@ def _draw_accuracies(study: Study, ax: Axes, own: pd.DataFrame) -> None:
         look, part = study.methods[method].look, own[own["method"] == method]
         line = part[part["rate"] == 1].sort_values("length")
         style.line(ax, look, line["length"], line["mean"], line["std"])
-        best = part.loc[part.groupby("length")["mean"].idxmax().dropna()]
-        for row in best[best["rate"] != 1].itertuples():
+        for row in _best(part).itertuples():
             ax.plot([row.length], [row.mean], **_hollow(look.color, look.marker))
     ax.set_ylabel("Test accuracy (%)")
     _axis(ax, own["length"])
 
 
+def _best(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells whose rate is the best of their length and is not the recipe's."""
+    keys = [*PANEL, "method", "length"]
+    known = cells.dropna(subset=["mean"])
+    best = known.loc[known.groupby(keys)["mean"].idxmax()]
+    return best[best["rate"] != 1]
+
+
 def _draw_gaps(study: Study, ax: Axes, own: pd.DataFrame) -> None:
     ax.axhline(0, color=style.GREY, linewidth=0.8)
-    for (first, second), method in GAPS.items():
+    drawn = [gap for gap in GAPS if f"{gap[0]} - {gap[1]}" in set(own["method"])]
+    for place, (first, second) in enumerate(drawn):
         line = own[own["method"] == f"{first} - {second}"].sort_values("length")
-        if line.empty:
-            continue
-        look = study.methods[method].look
-        ax.plot(line["length"], line["mean"], **style.drawn(look))
+        line["at"] = line["length"] * 2 ** (DODGE * (place - (len(drawn) - 1) / 2))
+        look = study.methods[GAPS[first, second]].look
+        ax.plot(line["at"], line["mean"], **style.drawn(look))
         known = line.dropna(subset=["low"])
         ends = [known["mean"] - known["low"], known["high"] - known["mean"]]
-        ax.errorbar(known["length"], known["mean"], ends, fmt="none", ecolor=look.color, capsize=2)
+        bar = {"fmt": "none", "ecolor": look.color, "elinewidth": 1, "capsize": 2}
+        ax.errorbar(known["at"], known["mean"], ends, **bar)
     values = own[["mean"]].to_numpy()
     if len(values):
         room = 0.6 * max(values.max() - min(values.min(), 0), 1.0)
@@ -154,7 +163,7 @@ def _keys(study: Study, data: pd.DataFrame) -> list[list[Line2D]]:
             title = f"{study.methods[first].title} - {study.methods[second].title}"
             look = style.drawn(study.methods[method].look)
             gaps.append(Line2D([], [], label=f"gap {title}", **look))
-    if (drawn["rate"] != 1).any():
+    if len(_best(drawn)):
         mark = _hollow(style.GREY, "o")
         methods.append(Line2D([], [], label="at its best rate, if another", **mark))
     return [methods, gaps]

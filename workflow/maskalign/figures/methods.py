@@ -17,7 +17,8 @@ from maskalign.study import Study
 PANEL = ["dataset", "model", "width", "sparsity", "rewind_epoch"]
 COLUMNS = [*PANEL, "method", "mean", "low", "high", "n", "diverged", "runs"]
 ROW = 0.16  # inches of a method
-WIDE = 3  # panels beside each other
+WIDE = 3  # panels beside each other, at most
+PAIR = 3.0  # points of the mark of a pair
 ROOM = 0.25  # of the range of the pairs, left and right of it
 
 
@@ -34,21 +35,22 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     data = convergence.joined(study, shows, sources.runs, data)
     methods = ordered(study.methods, sparse["method"])
     panels = list(sparse[PANEL].drop_duplicates().itertuples(index=False, name=None))
-    columns = min(WIDE, len(panels))
-    height = ROW * len(methods) + 0.5
-    figure, axes = style.canvas(-(-len(panels) // columns), columns, height, sharey=True)
+    grid = -(-len(panels) // WIDE)
+    height = ROW * len(methods) + 0.65
+    figure, axes = style.canvas(grid, -(-len(panels) // grid), height, sharey=True)
     for ax, panel in itertools.zip_longest(axes.flat, panels):
         if panel is None:
             ax.remove()
             continue
         _panel(study, ax, data, rows, panel, methods)
-        ax.set_title(_title(study, panel, panels))
-    for ax in axes[-1]:
-        ax.set_xlabel("Test accuracy (%)")
+        ax.set_title(_title(study, data, panel, panels))
+    for column in axes.T:
+        lowest = [ax for ax in column if ax.figure][-1]
+        lowest.set_xlabel("Test accuracy (%)")
     title = " / ".join(dict.fromkeys(captions.heading(study, s) for s in shows))
     title += f", {captions.counted(sparse.loc[sparse['n'] > 0, 'n'], 'pair')}"
     missing = {a: sorted({v for part in parts for v in part.missing[a]}) for a in selection.AXES}
-    style.frame(figure, title, _keys(study, data), note=captions.not_run(missing))
+    style.frame(figure, title, _keys(), note=captions.not_run(missing))
     return Drawing(figure, data, _caption(study, name, shows, data, methods, missing))
 
 
@@ -71,45 +73,43 @@ def _panel(
 ) -> None:
     where = dict(zip(PANEL, panel, strict=True))
     own, pairs = (t[selection.same(t, where)] for t in (data, rows))
-    dense = data[selection.same(data, {k: where[k] for k in PANEL[:3]} | {"method": "dense"})]
-    for level in dense["mean"].dropna():
-        look = style.LOOKS["dense"]
-        ax.axvline(level, color=look.color, linestyle=look.dash, linewidth=1)
     values = []
     for place, method in enumerate(methods):
         look = study.methods[method].look
         dots = pairs[(pairs["method"] == method) & (pairs["status"] == "completed")]["value"]
         values += [*dots]
         mark = {"marker": look.marker or "o", "linestyle": ""}
-        ax.plot(dots, [place] * len(dots), color=look.color, markersize=2.5, alpha=0.5, **mark)
+        ax.plot(dots, [place] * len(dots), color=look.color, markersize=PAIR, alpha=0.5, **mark)
         for row in own[own["method"] == method].itertuples():
             ax.plot([row.low, row.high], [place, place], color=look.color, linewidth=1)
             ax.plot([row.mean], [place], color=look.color, mec="white", mew=0.4, **mark)
-    low, high = min([*values, *dense["mean"]]), max([*values, *dense["mean"]])
-    room = ROOM * max(high - low, 1.0)
-    ax.set_xlim(low - room, high + room)
+    if values:
+        room = ROOM * max(max(values) - min(values), 1.0)
+        ax.set_xlim(min(values) - room, max(values) + room)
     ax.set_ylim(len(methods) - 0.5, -0.5)
     ax.set_yticks(range(len(methods)), [study.methods[m].title for m in methods])
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.tick_params(labelbottom=True)
 
 
-def _title(study: Study, panel: tuple, panels: list[tuple]) -> str:
+def _title(study: Study, data: pd.DataFrame, panel: tuple, panels: list[tuple]) -> str:
+    """Return where a panel is, and the dense mean: on the axis it would squeeze the others."""
     dataset, _, width, sparsity, k = panel
-    text = f"{captions.times(width)}, S = {captions.percent(sparsity)} %, k = {k:g}"
-    several = len({p[:2] for p in panels}) > 1
-    return f"{captions.data_title(study, dataset)}, {text}" if several else text
+    lines = [f"{captions.times(width)}, S = {captions.percent(sparsity)} %, k = {k:g}"]
+    if len({p[:2] for p in panels}) > 1:
+        lines.insert(0, captions.data_title(study, dataset))
+    where = dict(zip(PANEL[:3], panel[:3], strict=True)) | {"method": "dense"}
+    dense = data[selection.same(data, where)]["mean"].dropna()
+    lines += [f"dense: {level:.1f} %" for level in dense]
+    return "\n".join(lines)
 
 
-def _keys(study: Study, data: pd.DataFrame) -> list[Line2D]:
+def _keys() -> list[Line2D]:
     gray = {"color": style.GREY, "marker": "o"}
-    keys = [
+    return [
         Line2D([], [], label="mean with 95 % interval", mec="white", mew=0.4, **gray),
-        Line2D([], [], label="one pair", linestyle="", markersize=2.5, alpha=0.5, **gray),
+        Line2D([], [], label="one pair", linestyle="", markersize=PAIR, alpha=0.5, **gray),
     ]
-    if (data["method"] == "dense").any():
-        keys.append(style.handle(study.methods["dense"]))
-    return keys
 
 
 def _caption(
@@ -120,8 +120,8 @@ def _caption(
     cut = data["low"].notna().any()
     return captions.join(
         f"Test accuracy (%) of every method on {captions.subject(study, shows)}: mean with 95 % "
-        f"t-interval over {captions.counted(n, 'pair')}, small dots are pairs, dashed is the mean "
-        f"of the dense models; horizontal axes differ between panels"
+        f"t-interval over {captions.counted(n, 'pair')}, small marks are pairs; above each panel "
+        f"the mean of the dense models; horizontal axes differ between panels"
         f"{', and cut off intervals that reach beyond them' * bool(cut)}. Masks: {about}.",
         convergence.sentence(data),
         captions.conditions(study, shows),

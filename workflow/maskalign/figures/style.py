@@ -26,6 +26,7 @@ from maskalign.study import Study
 TEXT_WIDTH = 6.75  # inches; the paper's columns are 3.25 wide
 COLUMN_WIDTH = 3.25
 GREY = "0.45"
+TIED = "\N{NO-BREAK SPACE}"
 RC = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -107,8 +108,8 @@ def frame(figure: Figure, title: str, *keys: Iterable[Artist], note: str = "") -
     Each of ``keys`` is a row of the legend; what does not fit the width goes on below.
     """
     width, height = figure.get_size_inches()
-    title = textwrap.fill(title, int(width * 13.5))  # characters an inch, bold 8 and plain 7 points
-    note = textwrap.fill(note, int(width * 16))
+    title = _wrapped(title, int(width * 13.5))  # characters an inch, bold 8 and plain 7 points
+    note = _wrapped(note, int(width * 16))
     rows = [_fitting(figure, list(row)) for row in keys]
     rows = [row for row in rows if row["handles"]]
     head = 0.16 * (1 + title.count("\n")) + 0.06
@@ -125,6 +126,11 @@ def frame(figure: Figure, title: str, *keys: Iterable[Artist], note: str = "") -
     for i, row in enumerate(rows):
         above_bottom = sum(heights[i + 1 :]) + 0.01
         figure.legend(**row, loc="lower center", bbox_to_anchor=(0.5, above_bottom / total))
+
+
+def _wrapped(text: str, columns: int) -> str:
+    """Return text in lines of at most so many columns, none of which ends within ``n = 3``."""
+    return textwrap.fill(text.replace(" = ", f"{TIED}={TIED}"), columns).replace(TIED, " ")
 
 
 def _fitting(figure: Figure, handles: list[Artist]) -> dict[str, Any]:

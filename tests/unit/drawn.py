@@ -11,6 +11,7 @@ import synthetic
 import yaml
 from maskalign import figures
 from maskalign.figures import style
+from maskalign.methods import METHODS, trained
 from maskalign.study import Study
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -19,6 +20,7 @@ PAPER = Path(__file__).parents[2] / "config/paper.yaml"
 KEPT = Path(__file__).with_name("drawings")
 WIDTHS, EPOCHS = [1, 4, 8, 16], [0, 5, 10, 15, 20, 25, 50, 75, 100]
 SPARSITIES, DATASETS = [0.8, 0.9, 0.95, 0.97], ["cifar10", "cifar100", "svhn"]
+GAP = ["naive", "permuted"]
 KINDS = {
     "figure_01": {"kind": "toy"},
     "figure_02": {"kind": "procedure"},
@@ -29,6 +31,8 @@ KINDS = {
     "figure_12": {"kind": "toy", "with_lth": True},
     "figure_13": {"kind": "matching"},
 }
+CONTROLLED = {"figure_14": {"kind": "methods"}, "figure_15": {"kind": "length"}}
+SAVED = {"figure_14": (2, 2, 1, 1), "figure_15": (1, 2, 1, 1)}  # sizes of kept drawings
 SLACK = 1.0  # pixels at 100 dpi
 
 
@@ -61,6 +65,37 @@ def study(widths: int, epochs: int, sparsities: int, datasets: int) -> Study:
         shown[name] = {}
     config["artefacts"] = {"tables": {}, "figures": {k: v | shown[k] for k, v in KINDS.items()}}
     return Study(config)
+
+
+@functools.cache
+def controlled(widths: int, epochs: int, sparsities: int, datasets: int) -> Study:
+    """Return a study of all methods, and of lengths and rates, of at most as many of each.
+
+    It is a study of its own, so that the other figures' made-up results stay as they are.
+    """
+    config = yaml.safe_load(PAPER.read_text())
+    cell = {"model": "resnet20", "training": "cifar", "pairs": 3}
+    cell |= {"widths": WIDTHS[: min(widths, 3)], "sparsities": SPARSITIES[: min(sparsities, 2)]}
+    cell |= {"rewind_epochs": EPOCHS[:epochs][-1:]}
+    names = DATASETS[: min(datasets, 2)]
+    config["experiments"] = {
+        f"{name}{part}": {"dataset": name} | cell | more
+        for name in names
+        for part, more in {
+            "": {"methods": trained(METHODS)},
+            "-lengths": {"methods": ["lth", *GAP, "shuffled"], "lengths": [2, 4]},
+            "-rates": {"methods": GAP, "lengths": [4], "rates": [0.5, 2]},
+        }.items()
+    }
+    every = [{"dataset": name, "model": "resnet20"} for name in names]
+    shown = {name: entry | {"shows": every} for name, entry in CONTROLLED.items()}
+    config["artefacts"] = {"tables": {}, "figures": shown}
+    return Study(config)
+
+
+def study_of(name: str, *size: int) -> Study:
+    """Return the study of a size that has a figure."""
+    return (controlled if name in CONTROLLED else study)(*size)
 
 
 @functools.cache
@@ -110,14 +145,14 @@ def texts(figure) -> list[Text]:
 
 
 def save(name: str, folder: Path) -> Path:
-    """Write a figure of the study of two of each, small; return its file."""
+    """Write a figure of a small study, of two of each or as SAVED says; return its file."""
     file = folder / f"{name}.png"
     with style.styled():
-        drawing(study(2, 2, 2, 2), name).figure.savefig(file, dpi=50)
+        drawing(study_of(name, *SAVED.get(name, (2, 2, 2, 2))), name).figure.savefig(file, dpi=50)
     return file
 
 
 if __name__ == "__main__":
     KEPT.mkdir(exist_ok=True)
-    for each in KINDS:
+    for each in [*KINDS, *CONTROLLED]:
         print(save(each, KEPT))

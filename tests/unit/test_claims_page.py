@@ -18,7 +18,7 @@ def made():
     sources = synthetic.runs(study), synthetic.curves(study)
     results = Results(study, *sources)
     table, shares = verdicts.judge(study, results), gap.shares(results)
-    return table, shares, claims_page.markdown(study, table, shares, sources)
+    return table, shares, claims_page.markdown(study, table, shares, gap.left(results), sources)
 
 
 def rows_of(page, heading):

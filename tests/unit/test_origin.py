@@ -202,10 +202,10 @@ def test_the_page_warns_on_top(study, folder):
 @pytest.mark.parametrize("page", ["claims", "power"])
 def test_the_claims_and_the_power_of_a_pilot_warn_on_top(study, sources, page):
     results = Results(study, sources["runs"], sources["curves"])
-    table, shares = power.plan(study, results), gap.shares(results)
+    table, shares, left = power.plan(study, results), gap.shares(results), gap.left(results)
     judged = verdicts.judge(study, results)
     write = {
-        "claims": lambda *rows: claims_page.markdown(study, judged, shares, rows),
+        "claims": lambda *rows: claims_page.markdown(study, judged, shares, left, rows),
         "power": lambda *rows: power.markdown(study, table, rows),
     }[page]
     runs, curves = sources["runs"], sources["curves"]

@@ -23,7 +23,7 @@ DRAWS = 1000
 @pytest.mark.parametrize("n", [5, 20])
 def test_the_least_effect_is_found_at_the_stated_power(n):
     draw = np.random.default_rng(n)
-    values = draw.normal(power._least(BETTER, n), 1, (DRAWS, n))
+    values = draw.normal(power._least(BETTER, "paper", n), 1, (DRAWS, n))
     p = np.array([verdicts.P[ABOVE](v, 1.0) for v in values])
     assert (p < verdicts.LEVEL / len(CLAIMS)).mean() == pytest.approx(power.POWER, abs=0.04)
 
@@ -31,7 +31,7 @@ def test_the_least_effect_is_found_at_the_stated_power(n):
 @pytest.mark.parametrize("n", [5, 20])
 def test_the_least_margin_shows_equal_results_to_be_close(n):
     draw = np.random.default_rng(n)
-    margin = power._least(NEAR, n)
+    margin = power._least(NEAR, "paper", n)
     p = [DescrStatsW(v).ttost_mean(-margin, margin)[0] for v in draw.normal(0, 1, (DRAWS, n))]
     found = (np.array(p) < verdicts.LEVEL / len(CLAIMS)).mean()
     assert found == pytest.approx(power.POWER, abs=0.04)
@@ -40,7 +40,7 @@ def test_the_least_margin_shows_equal_results_to_be_close(n):
 @pytest.mark.parametrize("n", [5, 20])
 def test_the_least_distance_below_the_margin_is_found_at_the_stated_power(n):
     draw = np.random.default_rng(n)
-    values = draw.normal(1.0 - power._least(RISES, n), 1, (DRAWS, n))
+    values = draw.normal(1.0 - power._least(RISES, "paper", n), 1, (DRAWS, n))
     p = np.array([verdicts.P[BELOW](v, 1.0) for v in values])
     found = (p < verdicts.LEVEL / len(CLAIMS)) & (values.mean(1) < 1.0)
     assert found.mean() == pytest.approx(power.POWER, abs=0.04)
@@ -54,7 +54,7 @@ def test_so_many_units_are_needed_and_no_fewer(mean, needed):
         least = scipy.stats.t.isf(level / 2, n - 1)
         return scipy.stats.nct.sf(least, n - 1, mean * math.sqrt(n))
 
-    assert power._needed(BETTER, -mean, 1.0, 0.0) == needed
+    assert power._needed(BETTER, "paper", -mean, 1.0, 0.0) == needed
     assert found(needed - 1) < power.POWER <= found(needed)
 
 
@@ -84,7 +84,7 @@ def test_numbers_that_differ_by_rounding_alone_plan_nothing(demo, monkeypatch):
     numbers = units.assign(value=[90.1 - 90.0, 50.1 - 50.0, 10.1 - 10.0])
     assert numbers.value.std() > 0
     made = dataclasses.replace(BETTER, numbers=lambda r: numbers)
-    monkeypatch.setattr(power, "CLAIMS", [made])
+    monkeypatch.setattr(power, "FAMILIES", {"paper": [made]})
     assert power.plan(Study(demo), None).empty
 
 
@@ -96,12 +96,17 @@ def test_a_plan_follows_from_mean_and_sample_std_of_the_pilots_units(demo, permu
     results, signs = Results(study, runs, synthetic.curves(study)), set()
     table = power.plan(study, results)
     for row in table.to_dict("records"):
-        (claim,) = (c for c in CLAIMS if c.name == row["claim"])
+        ((claim, size),) = (
+            (c, len(family))
+            for family in verdicts.FAMILIES.values()
+            for c in family
+            if c.name == row["claim"]
+        )
         found = claim.numbers(results)
         found = found[(found.dataset + ", " + found.model) == row["scope"]].value.to_numpy()
         sd = math.sqrt(((found - found.mean()) ** 2).sum() / (len(found) - 1))
         assert [row["n"], row["mean"], row["sd"]] == pytest.approx([len(found), found.mean(), sd])
-        level = verdicts.LEVEL / len(CLAIMS) / (2 if claim.kind == ABOVE else 1)
+        level = verdicts.LEVEL / size / (2 if claim.kind == ABOVE else 1)
         wanted = 0.9 if claim.kind == CLOSE else 0.8
 
         def power_of(effect, n, sd=sd, level=level):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from maskalign import verdicts
+from maskalign import convergence, verdicts
 from maskalign.claim import ABOVE, BELOW, CLOSE, Claim
 from maskalign.units import UNIT
 from maskalign.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED
@@ -14,6 +14,7 @@ from scipy.stats import t
 
 VALUES = np.array([0.2, 0.9, 1.4, 0.5, 0.6])
 STUDY = SimpleNamespace(config={"claims": {"margin": 1.0}})
+NO_CELLS = SimpleNamespace(states=pd.DataFrame(columns=convergence.COLUMNS))
 
 
 def error(values):
@@ -32,9 +33,9 @@ def decided(monkeypatch, values, kind, margin=1.0):
     """Return the only row of a study's verdicts: one claim, one data set and model."""
     units = pd.DataFrame([("a", "net", pair) for pair in range(len(values))], columns=UNIT)
     numbers = units.assign(value=values)
-    monkeypatch.setattr(verdicts, "CLAIMS", [claim(kind, lambda r: numbers)])
+    monkeypatch.setattr(verdicts, "FAMILIES", {"paper": [claim(kind, lambda r: numbers)]})
     study = SimpleNamespace(config={"claims": {"margin": margin}})
-    (row,) = verdicts.judge(study, None).to_dict("records")
+    (row,) = verdicts.judge(study, NO_CELLS).to_dict("records")
     return row
 
 
@@ -104,8 +105,8 @@ def test_supported_and_not_supported_need_the_same_adjusted_p(monkeypatch):
         many = [claim(kind, lambda r, numbers=numbers: numbers, "first")]
         many += [claim(ABOVE, lambda r, weak=weak: weak, f"{i}") for i in range(11)]
         for claims, verdict in ((many[:1], NOT_SUPPORTED), (many, UNDECIDED)):
-            monkeypatch.setattr(verdicts, "CLAIMS", claims)
-            assert verdicts.judge(STUDY, None).verdict[0] == verdict
+            monkeypatch.setattr(verdicts, "FAMILIES", {"paper": claims})
+            assert verdicts.judge(STUDY, NO_CELLS).verdict[0] == verdict
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 5.0, -0.5, 0.1 + 0.2])
@@ -130,8 +131,8 @@ def test_p_values_are_adjusted_over_the_claims_of_a_scope(monkeypatch):
     draw = np.random.default_rng(0)
     tables = [numbers(draw.normal(mean, 1, 7)) for mean in (0.1, 1.0, 2.0, -4.0)]
     made = [claim(ABOVE, lambda r, table=table: table, f"{i}") for i, table in enumerate(tables)]
-    monkeypatch.setattr(verdicts, "CLAIMS", made)
-    found = verdicts.judge(STUDY, None)
+    monkeypatch.setattr(verdicts, "FAMILIES", {"paper": made})
+    found = verdicts.judge(STUDY, NO_CELLS)
     assert set(found.scope) == {"a, net", "b, net"}
     for scope, of in (("a, net", "a"), ("b, net", "b")):
         values = [x.value[x.dataset == of].to_numpy() for x in tables]
@@ -168,7 +169,7 @@ def test_a_claim_holds_in_all_some_or_none_of_what_could_be_tested(monkeypatch):
         "fourth": [],
         "fifth": [],
     }
-    monkeypatch.setattr(verdicts, "CLAIMS", [claim(ABOVE, name=name) for name in rows])
+    monkeypatch.setattr(verdicts, "FAMILIES", {"paper": [claim(ABOVE, name=n) for n in rows]})
     could = [(name, verdict, 0.5) for name, found in rows.items() for verdict in found]
     could_not = [(name, UNDECIDED, math.nan) for name in ("first", "fourth", "fourth")]
     table = pd.DataFrame(could + could_not, columns=["claim", "verdict", "p"])

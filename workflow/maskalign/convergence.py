@@ -60,8 +60,10 @@ def of_selection(
     classes = cost.classes(study.config["datasets"][s["dataset"]])
     loss = loss[loss["status"] == "completed"]
     late = loss["value"] > STARTED * math.log(classes) if classes else math.nan
-    groups = loss.assign(not_started=late).astype({"not_started": float}).groupby(KEYS, dropna=False)
-    counts = groups.agg(not_started=("not_started", _total), runs=("path", "count"))
+    loss = loss.assign(not_started=late).astype({"not_started": float})
+    counts = loss.groupby(KEYS, dropna=False).agg(
+        not_started=("not_started", _total), runs=("path", "count")
+    )
     return table.merge(counts.reset_index(), how="left", on=KEYS)[COLUMNS]
 
 
@@ -144,8 +146,8 @@ def sentence(cells: pd.DataFrame, runs: int | None = None) -> str:
     if own.empty:
         return ""
     text = f"Sparse training: {words(own)}"
-    late = own["not_started"].sum(min_count=1)
-    if late > 0:  # not so for NaN, of an unknown number of classes
+    late = float(own["not_started"].sum())
+    if late:
         text += f"; {late:.0f} run{'s' * (late != 1)}"
         text += f" of {runs}" * (runs is not None)
         text += f" {'have' if late != 1 else 'has'} not started"

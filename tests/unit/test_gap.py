@@ -1,5 +1,6 @@
 """The share of the gap closed is a ratio of means over pairs, with a bootstrap interval."""
 
+import leveled
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,3 +138,104 @@ def test_a_share_is_printed_in_percent():
     assert gap.share_text(nan, nan, nan) == "none"
     assert gap.share_text(0.285) == "28"
     assert gap.share_text(0.5, -0.104, 0.996) == "50 [-10, 100]"
+
+
+# -- the share that long training leaves -----------------------------------------------------------
+
+# Of pairs whose own shares left, 0.25, 1/3, 0.6 and 0.5, have another mean than the ratio of means.
+LONG = pd.DataFrame({"first": [4.0, 6.0, 5.0, 2.0], "gap": [1.0, 2.0, 3.0, 1.0]})
+
+
+def test_the_share_left_is_a_ratio_of_means_over_pairs():
+    found = gap._left(LONG)
+    assert (found["n"], found["gap"], found["gap_longest"]) == (4, 17 / 4, 7 / 4)
+    assert found["share"] == pytest.approx(7 / 17)
+    half = t.isf(0.025, 3) * LONG["first"].std() / 2
+    assert (found["gap_low"], found["gap_high"]) == pytest.approx((4.25 - half, 4.25 + half))
+    draws = np.stack(np.meshgrid(*[range(4)] * 4), -1).reshape(-1, 4)
+    first, last = (LONG[name].to_numpy()[draws].mean(1) for name in ("first", "gap"))
+    expected = np.percentile(last / first, [2.5, 97.5])
+    assert [found["low"], found["high"]] == pytest.approx(expected, abs=0.02)
+
+
+def test_without_a_gap_at_length_1_nothing_is_left_of_it():
+    found = gap._left(LONG.assign(first=[4.0, -6.0, 5.0, 2.0]))
+    assert np.isnan([found["share"], found["low"], found["high"]]).all()
+    assert (found["why"], found["gap_longest"]) == (gap.NO_GAP, 7 / 4)
+    assert gap._left(LONG.assign(first=-LONG["first"]))["why"] == gap.NO_GAP
+    assert gap._left(LONG.assign(first=3.0))["why"] == "all numbers are equal"
+    few = gap._left(LONG.assign(gap=[1.0, 2.0, np.nan, np.nan]))
+    assert (few["n"], few["why"], few["gap"]) == (2, "2 of 4 pairs have all runs", 5.0)
+    assert gap._left(LONG[:2])["why"] == "fewer than 3 pairs"
+
+
+def lengthened(*parts):
+    """Return a study of permuted and naive with these parts, and the share left by its runs.
+
+    The gap is 8 points, at length 4 of rate 1 half of it, and at sparsity 0.8 there is none.
+    """
+    cell = {"methods": ["naive", "permuted"], "pairs": 4, "sparsities": [0.8, 0.9]}
+    study = leveled.study(*(cell | part for part in parts))
+
+    def accuracy(r):
+        whole = (8.0 + r["pair"]) * (r["method"] == "permuted") * (r["sparsity"] == 0.9)
+        return 50 + whole / (2 if r["length"] == 4 else 1) - 9 * (r["rate"] != 1)
+
+    return gap.left(leveled.results(study, leveled.runs(study, accuracy)))
+
+
+def test_both_gaps_are_over_the_cells_that_have_both_lengths():
+    """At sparsity 0.8, without a gap, the longest length is not run."""
+    short, long = {}, {"sparsities": [0.9], "lengths": [4], "rates": [1, 2]}
+    (row,) = lengthened(short, long).to_dict("records")
+    assert (row["length"], row["n"], row["why"]) == (4, 4, "")
+    assert (row["gap"], row["gap_longest"]) == pytest.approx((9.5, 4.75))
+    assert row["share"] == pytest.approx(0.5)
+    (row,) = lengthened(short, {"lengths": [4]}).to_dict("records")
+    assert (row["gap"], row["gap_longest"]) == pytest.approx((4.75, 2.375))
+
+
+@pytest.mark.parametrize(
+    "short", [{"widths": [4]}, {"methods": ["lth"]}, {"rewind_epochs": [0]}], ids=str
+)
+def test_without_a_cell_at_length_1_there_is_no_share_and_it_says_so(short):
+    (row,) = lengthened(short, {"lengths": [4]}).to_dict("records")
+    assert (row["n"], row["why"]) == (0, gap.NOT_BOTH)
+    assert np.isnan(row["share"])
+
+
+def test_the_share_left_is_said_in_words():
+    study = leveled.study({"methods": ["naive", "permuted"], "lengths": [1, 4]})
+    levels = {1: [4.0, 6.0, 5.0], 4: [1.0, 2.0, 3.0]}
+
+    def accuracy(r):
+        return 50 + (r["method"] == "permuted") * levels[r["length"]][int(r["pair"])]
+
+    results = leveled.results(study, leveled.runs(study, accuracy))
+    assert gap.left_text(results, ("digits", "resnet20")).startswith(
+        "share of the gap at length 1 left (%): 40 ["
+    )
+    alone = leveled.study({"methods": ["naive", "permuted"], "lengths": [4]})
+    results = leveled.results(alone, leveled.runs(alone, accuracy))
+    assert gap.left_text(results, ("digits", "resnet20")) == (
+        f"share of the gap at length 1 left (%): none ({gap.NOT_BOTH})"
+    )
+
+
+def test_controls_lengths_and_rates_change_no_share():
+    own = {"pairs": 4, "rewind_epochs": [0, 1]}
+    more = [
+        {"methods": ["lth", "naive", "permuted", "own", "shuffled"]},
+        own | {"lengths": [1, 2, 4], "rates": [1, 2]},
+    ]
+
+    def accuracy(r):
+        gain = {"lth": 5.0, "permuted": 2.0}.get(r["method"], 0.0)
+        return 50 + gain * (1 + r["pair"] / 9) + 90 * (r["length"] > 1) + 70 * (r["rate"] > 1)
+
+    tables = [
+        gap.shares(leveled.results(study, leveled.runs(study, accuracy)))
+        for study in (leveled.study(own), leveled.study(own, *more))
+    ]
+    assert tables[0].share.notna().any()
+    pd.testing.assert_frame_equal(*tables)

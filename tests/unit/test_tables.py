@@ -4,11 +4,13 @@ import re
 import statistics
 import warnings
 
+import leveled
 import pandas as pd
 import pytest
 import synthetic
 from conftest import ROOT
 from maskalign import formats, matching_table, settings, tables, verdicts
+from maskalign.methods import METHODS, trained
 from maskalign.study import Study, read
 from maskalign.units import Results
 
@@ -46,7 +48,7 @@ def written(table, tmp_path):
     return [(tmp_path / f"table.{kind}").read_text() for kind in writers]
 
 
-@pytest.mark.parametrize("number", range(1, 18))
+@pytest.mark.parametrize("number", range(1, 20))
 def test_every_table_of_the_demo_is_written(demo, number, tmp_path):
     study = Study(demo)
     table = tables.build(study, f"table_{number:02}", synthetic.runs(study))
@@ -61,14 +63,19 @@ def test_every_table_of_the_demo_is_written(demo, number, tmp_path):
 
 @pytest.mark.parametrize("name", ["table_05", "table_06", "table_09", "table_11", "table_16"])
 def test_means_are_those_of_the_independent_pairs(demo, name):
-    """Ensembles add runs with mask seed 0; only pairs (0, 1) and (2, 3) may enter."""
+    """Ensembles add runs with mask seed 0; only independent pairs may enter."""
+    pairs = range(3 if name == "table_16" else 2)
     study = Study(demo)
     runs = synthetic.runs(study)
     table = tables.build(study, name, runs)
     found = runs[(runs.metric == "accuracy") & (runs.split == "test") & (runs.order_seed == 0)]
+    found = found[(found.length.isna() | (found.length == 1)) & (found.rate.fillna(1) == 1)]
     sparse = table.cells[table.cells.method != "dense"]
     last = 10 if name == "table_09" else 8  # the dense epochs of the demo's recipes
     assert len(sparse) == 4 * sparse.method.nunique()
+    if name == "table_16":  # the controls add LTH in one cell
+        assert sparse[sparse.n == 0].method.tolist() == 3 * ["lth"]
+        sparse = sparse[sparse.n > 0]
     for row in sparse.itertuples():
         values = [
             float(hit.value)
@@ -77,13 +84,13 @@ def test_means_are_those_of_the_independent_pairs(demo, name):
             and (hit.method, hit.sparsity, hit.rewind_epoch)
             == (row.method, row.sparsity, row.rewind_epoch)
             and (hit.mask_seed, hit.init_seed)
-            in ([(0, 0), (2, 2)] if row.method == "lth" else [(0, 1), (2, 3)])
+            in [(2 * p, 2 * p + (row.method != "lth")) for p in pairs]
             and (
                 row.method != "permuted"
                 or (hit.matching_epoch, hit.matching_method) == (last, "activations")
             )
         ]
-        assert len(values) == row.n == 2
+        assert len(values) == row.n == len(pairs)
         assert row.mean == pytest.approx(statistics.mean(values))
         assert row.std == pytest.approx(statistics.stdev(values))
 
@@ -379,7 +386,9 @@ def test_barriers_of_the_matchings_are_those_of_test_images(demo):
 
 
 def test_pairs_begin_at_the_first_pair(demo):
-    demo["experiments"]["svhn"]["first_pair"] = 3
+    demo["experiments"]["svhn"] |= {"first_pair": 3, "pairs": 2}
+    for beyond in ("controls", "lengths", "rates"):
+        demo["experiments"].pop(beyond)
     study = Study(demo)
     table = tables.build(study, "table_16", synthetic.runs(study))
     assert set(table.cells[table.cells.method != "dense"].n) == {2}
@@ -430,3 +439,70 @@ def test_what_is_printed_is_mean_and_standard_deviation(tmp_path, kind):
 def test_a_csv_keeps_the_digits_of_its_numbers():
     text = formats.csv_text(pd.DataFrame({"mean": [91.234567, 0.00123456]}))
     assert text.split() == ["mean", "91.234567", "0.00123456"]
+
+
+# -- every method (Table 18) -----------------------------------------------------------------------
+
+MINE = {"mine": {"function": "maskalign.controls:shuffled", "title": "My mask"}}
+EVERY = [{"dataset": "digits", "model": "resnet20"}]
+
+
+def of_methods(*experiments, shows=EVERY):
+    """Return Table 18 of experiments; accuracies are 100 times the method's place, and more."""
+    artefacts = {"tables": {"table_18": {"kind": "methods", "shows": shows}}, "figures": {}}
+    study = leveled.study(*experiments, artefacts=artefacts, methods=MINE)
+    places = {name: 100 * i for i, name in enumerate(trained(study.methods))}
+
+    def accuracy(r):
+        off = 1000 * (r["length"] != 1) + 2000 * (r["rate"] != 1)
+        return places[r["method"]] + 10 * r["sparsity"] + r["rewind_epoch"] + r["pair"] + off
+
+    return study, tables.build(study, "table_18", leveled.runs(study, accuracy))
+
+
+def test_every_method_has_a_row_in_the_order_of_the_registry(tmp_path):
+    names = ["mine", *reversed(trained(METHODS))]
+    cells = {"sparsities": [0.8, 0.9], "rewind_epochs": [0, 1], "lengths": [1, 2], "rates": [1, 2]}
+    study, table = of_methods({"methods": names} | cells)
+    assert table.layout.index.name == "Method"
+    titles = [METHODS[name].title for name in trained(METHODS)] + ["My mask"]
+    assert table.layout.index.tolist() == titles
+    places = [(s, k) for s in (80, 90) for k in (0, 1)]
+    assert [*table.layout] == [f"S = {s} %, k = {k}" for s, k in places]
+    for i, title in enumerate(titles):
+        for s, k in places:
+            printed = table.layout.loc[title, f"S = {s} %, k = {k}"]
+            assert printed.mean == pytest.approx(100 * i + s / 10 + k + 1)  # length 1 and rate 1
+            assert (printed.std, printed.n) == (pytest.approx(1.0), 3)
+    about = "; ".join(f"{m.title}: {m.about}" for m in study.methods.values() if m.start)
+    assert f"Masks: {about}. All but LTH start from B" in table.caption
+    assert about.endswith("; My mask: made by maskalign.controls:shuffled")
+    assert "An extra: the paper has nothing of the kind." in table.caption
+    csv, markdown, _ = written(table, tmp_path)
+    assert len(csv.splitlines()) == 1 + 4 * len(names) + 1  # and the dense models
+    assert "**" not in markdown.split("\n\n")[1]
+
+
+def test_rows_of_methods_are_together_by_model(tmp_path):
+    """The second data set is run at fewer sparsities, and some methods at one width alone."""
+    cell = {"methods": ["naive", "fan", "own"], "widths": [4, 1]}
+    other = {"dataset": "mnist", "methods": ["lth", "erk"]}
+    shows = [{"dataset": "mnist", "model": "resnet20"}, *EVERY]
+    _, table = of_methods(cell | {"sparsities": [0.8, 0.9]}, other, shows=shows)
+    names = {1: "ResNet8 ×1", 4: "ResNet8 ×4"}
+    assert table.layout.index.tolist() == [
+        *((f"{names[1]} / MNIST 14x14", m) for m in ("LTH", "ERK")),
+        *((f"{names[w]} / digits 8x8", m) for w in (1, 4) for m in ("naive", "own", "fan")),
+    ]
+    absent = table.layout.map(lambda printed: printed == formats.ABSENT)
+    assert absent["S = 80 %, k = 1"].tolist() == 2 * [True] + 6 * [False]
+    assert not absent["S = 90 %, k = 1"].any()
+    for title in ("permuted:", "My mask", "uniform"):
+        assert title not in table.caption
+
+
+def test_no_method_is_a_table_that_says_so():
+    _, table = of_methods({}, shows=[EVERY[0] | {"widths": [16]}])
+    assert table.cells.empty
+    assert "was run at this scale" in table.caption
+    assert table.layout.to_numpy().tolist() == [["not run at this scale"]]

@@ -112,8 +112,9 @@ def methods(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
         for s, k in zip(sparse["sparsity"], sparse["rewind_epoch"], strict=True)
     ]
     columns = pd.Series(columns, index=sparse.index)
-    order = sparse["method"].map([*study.methods].index)
-    rows = sparse.loc[order.sort_values(kind="stable").index]
+    place = sparse.groupby(["dataset", "model", "width"], sort=False).ngroup()
+    order = sparse.assign(place=place, rank=sparse["method"].map([*study.methods].index))
+    rows = sparse.loc[order.sort_values(["place", "rank"], kind="stable").index]
     return text, cells, layout(study, rows, columns, ["method"])
 
 

@@ -90,7 +90,7 @@ def planes(study: Study) -> pd.DataFrame:
         plane().assign(**{k: run[k] for k in IDENTITY}, **_origin(run), status="completed")
         for run in runs
     ]
-    return pd.concat([pd.DataFrame(columns=TABLES["planes"]), *rows])[TABLES["planes"]]
+    return pd.concat(rows)[TABLES["planes"]] if rows else pd.DataFrame(columns=TABLES["planes"])
 
 
 def plane(points: int = 9) -> pd.DataFrame:

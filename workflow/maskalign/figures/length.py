@@ -127,10 +127,9 @@ def _draw_gaps(study: Study, ax: Axes, own: pd.DataFrame) -> None:
         ends = [known["mean"] - known["low"], known["high"] - known["mean"]]
         bar = {"fmt": "none", "ecolor": look.color, "elinewidth": 1, "capsize": 2}
         ax.errorbar(known["at"], known["mean"], ends, **bar)
-    values = own[["mean"]].to_numpy()
-    if len(values):
-        room = 0.6 * max(values.max() - min(values.min(), 0), 1.0)
-        ax.set_ylim(min(values.min(), 0) - room, max(values.max(), 0) + room)
+    values = [0.0, *own["mean"].dropna()]
+    room = 0.6 * max(max(values) - min(values), 1.0)
+    ax.set_ylim(min(values) - room, max(values) + room)
     ax.set_ylabel("Gap (points)")
     _axis(ax, own["length"])
 

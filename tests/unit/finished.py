@@ -30,7 +30,16 @@ from maskalign.units import Results
 
 TRAINED = ("dense", "imp_round", "imp", "sparse")
 RULES = ["dense", "imp_round", "imp", "match", "sparse", "interpolation", "imp_barrier"]
-RULES += ["landscape", "diversity", "table", "figure", "claims", "comparison", "forecast"]
+RULES += [
+    "landscape",
+    "diversity",
+    "diagnosis",
+    "table",
+    "figure",
+    "claims",
+    "comparison",
+    "forecast",
+]
 
 
 def write(study: Study, folder: Path, diverged: tuple[str, ...] = ()) -> Path:

@@ -99,6 +99,20 @@ def test_what_the_paper_does_not_have_is_an_extra(demo):
     assert "An extra" not in captions.about(study, "tables", "table_16")
 
 
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [("tables", "methods"), ("tables", "diagnosis"), ("figures", "methods"), ("figures", "length")],
+)
+def test_what_is_beyond_the_paper_is_an_extra_under_any_number(demo, part, kind):
+    name = f"{part[:-1]}_09"
+    shown = [{"dataset": "digits", "model": "resnet20"}]
+    demo["artefacts"][part][name] = {"kind": kind, "shows": shown}
+    text = captions.about(Study(demo), part, name)
+    what = captions.KINDS[kind]
+    assert text.startswith(f"{part[:-1].capitalize()} 9. {what[0].upper()}{what[1:]}, ResNet8 ×1")
+    assert text.endswith("An extra: the paper has nothing of the kind.")
+
+
 def test_table_16_is_in_the_rebuttal(demo):
     assert "of the rebuttal shows" in captions.in_paper(Study(demo), "table_16")
 

@@ -6,13 +6,14 @@ import re
 from html.parser import HTMLParser
 
 import finished
+import leveled
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from maskalign import captions, report, verdicts
-from maskalign.claims import CLAIMS
-from maskalign.claims_page import counted
+from maskalign import captions, convergence, gap, report, verdicts
+from maskalign.claims_page import TITLES, counted, interval
+from maskalign.methods import METHODS
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.study import Study
 
@@ -113,25 +114,43 @@ def test_each_verdict_is_shown_with_its_numbers(folder, text):
     table = pd.read_csv(folder / "claims.csv")
     (section,) = re.findall(r'<section id="claims".*?</section>', text, re.S)
     lines = re.findall(r'<tr><th scope="row">.*?</tr>', section, re.S)
-    top, rest = lines[: len(CLAIMS)], lines[len(CLAIMS) :]
     overall = verdicts.overall(table)
+    top, rest = lines[: len(overall)], lines[len(overall) :]
     for line, row in zip(top, overall.itertuples(), strict=True):
         assert row.text in html.unescape(line)
         assert f'<span class="verdict {row.held}">{row.supported}</span>' in line
         counts = f'<td class="num">{row.n_not_supported}</td><td class="num">{row.n_undecided}</td>'
         assert counts + f'<td class="num">{row.n_untested}</td>' in line
-    for line, row in zip(rest, table.itertuples(), strict=False):
+    assert len(rest) > len(table) > 0  # below stand the shares
+    for line, row in zip(rest, table.fillna({"convergence": ""}).itertuples(), strict=False):
         assert f"<td>{row.scope}</td>" in line
         assert f">{row.verdict}</span>" in line
         assert f"{row.mean:.2f}" in line
         assert f'<td class="num">{counted(row.n, row.planned, row.unit)}</td>' in line
         why = row.why if isinstance(row.why, str) else ""
-        assert line.endswith(f"<td>{why}</td><td>{row.test}</td></tr>")
-    held = [(kind, (overall.held == kind).sum()) for kind in verdicts.HELD]
+        assert line.endswith(
+            f"<td>{why}</td><td>{row.test}</td><td>{row.convergence}</td><td></td></tr>"
+        )
+
+
+def test_each_family_of_claims_has_a_table_and_a_sentence_on_top(folder, text):
+    overall = verdicts.overall(pd.read_csv(folder / "claims.csv"))
     lead = re.search(r'class="lead">.*?</p>', text, re.S).group()
-    found = re.findall(r"<strong>(\d+) in (\w+)</strong>", lead)
-    assert found == [(f"{n}", kind) for kind, n in held[:3]]
-    assert f"<strong>{held[3][1]}</strong> could be tested in none" in lead
+    sentences = re.findall(r"(Of .*?could be tested in none\.)", html.unescape(lead), re.S)
+    assert [s.split(",")[0] for s in sentences] == [
+        "Of the paper's 11 claims",
+        "Of 8 claims beyond the paper",
+    ]
+    for (family, title), sentence in zip(TITLES.items(), sentences, strict=True):
+        own = overall[overall.family == family]
+        held = [(kind, (own.held == kind).sum()) for kind in verdicts.HELD]
+        found = re.findall(r"<strong>(\d+) in (\w+)</strong>", sentence)
+        assert found == [(f"{n}", kind) for kind, n in held[:3]]
+        assert f"<strong>{held[3][1]}</strong> could be tested in none" in sentence
+        part = html.unescape(text).split(f'<h3 id="claims-{family}">')[1].split("</table>")[0]
+        assert part.startswith(f"{title}</h3>")
+        rows = re.findall(r'<tr><th scope="row">(.*?)<small>', part)
+        assert rows == own.text.tolist()
 
 
 def test_the_share_of_the_gap_is_shown_with_the_claims(study, folder, text):
@@ -292,3 +311,109 @@ def test_extras_and_gaps_are_read_from_captions():
     assert not artefacts.GAPS.findall("Mean over runs. Protocol paper.")
     written = captions.exceptions({"widths": [8], "sparsities": [0.975]}, diverged=2)
     assert artefacts.GAPS.findall(f"A thing. {written} Then.") == [written]
+
+
+# -- with controls, lengths, and a method of the study's own ---------------------------------------
+
+MINE = {"function": "maskalign.controls:shuffled", "color": "#0a0b0c", "dash": "dotted"}
+EVERY = [{"dataset": "digits", "model": "resnet20"}]
+
+
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory):
+    """Return a study beyond the paper, its folder and its page."""
+    tables = {"table_18": {"kind": "methods", "shows": EVERY}}
+    tables["table_19"] = {"kind": "diagnosis", "shows": EVERY}
+    more = {"interpolation": {"widths": [1]}, "diagnosis": {"widths": [1]}, "lengths": [1, 2]}
+    study = leveled.study(
+        {"methods": ["lth", "naive", "permuted", "shuffled", "my.mask"]} | more,
+        methods={"my.mask": MINE | {"title": "mine <b>"}},
+        artefacts={"tables": tables, "figures": {}},
+    )
+    folder = finished.write(study, tmp_path_factory.mktemp("controlled"))
+    return study, folder, report.build(study, folder, ROOT)
+
+
+def rules_of(text):
+    """Return what the page's style says of each curve, in the light and in the dark scheme."""
+    style = text.split("<style>")[1].split("</style>")[0]
+    light, dark = style.rsplit("@media (prefers-color-scheme: dark)", 1)
+    found = [re.findall(r"\.look-(\S+) \{ (stroke: .*?) \}", part) for part in (light, dark)]
+    return [dict(part) for part in found]
+
+
+def test_curves_look_as_their_methods_do(text, controlled):
+    for page, own in ((text, {}), (controlled[2], {r"my\.mask": ("#0a0b0c", "#0a0b0c")})):
+        looks = {name: (m.look.light, m.look.dark) for name, m in METHODS.items()} | own
+        light, dark = rules_of(page)
+        assert {*light} == {*dark} == {*looks}
+        for name, (color, dimmed) in looks.items():
+            assert light[name].startswith(f"stroke: {color}; fill: {color}; stroke-dasharray: ")
+            assert dark[name] == f"stroke: {dimmed}; fill: {dimmed};"
+        used = {s["look"].replace(".", r"\.") for s in data_of(page, "plot-training")["series"]}
+        assert used <= {*light}
+        dashes = {name: rule.split("dasharray: ")[1] for name, rule in light.items()}
+        known = {"lth": "none;", "permuted": "none;", "naive": "7 2 2 2;", "dense": "6 3;"}
+        assert {name: dashes[name] for name in known} == known
+        assert dashes["own"] == "9 3;"
+    assert light[r"my\.mask"].endswith("stroke-dasharray: 2 2;")
+
+
+def test_the_titles_of_all_methods_are_given_to_the_curves(text, controlled):
+    for page, own in ((text, {}), (controlled[2], {"my.mask": "mine <b>"})):
+        found = re.search(r'<script type="application/json" id="looks">(.*?)</script>', page)
+        assert json.loads(found.group(1)) == {n: m.title for n, m in METHODS.items()} | own
+        assert "<b>" not in found.group(1)
+
+
+def test_convergence_stands_on_top_and_beside_each_claim(folder, study, text, controlled):
+    for of, place, page in ((study, folder, text), controlled):
+        runs = pd.read_csv(place / "runs.csv")
+        cells = convergence.of_study(of, runs)
+        sentence = convergence.sentence(cells, int(cells.runs.sum()))
+        assert sentence.startswith("Sparse training: of ")
+        assert summary.converged(of, runs) == sentence
+        line = f'<p class="convergence">{html.escape(sentence)} No verdict depends on this.</p>'
+        assert line in page
+        assert page.index(line) < page.index('id="claims"')
+        late = (runs.metric == "loss") & (runs.split == "train")
+        runs.loc[late, "value"] = 99.0
+        assert f"; {cells.runs.sum():.0f} runs of {cells.runs.sum():.0f} have not started." in (
+            summary.converged(of, runs)
+        )
+    table = pd.read_csv(controlled[1] / "claims.csv").set_index("claim")
+    named = r'<tr><th scope="row">permuted beats naive longest</th>.*?</tr>'
+    (row,) = re.findall(named, controlled[2], re.S)
+    last = table.loc["permuted_beats_naive_longest"]
+    assert row.endswith(f"<td>{last.convergence}</td><td>{html.escape(last.beside)}</td></tr>")
+    assert "share of the gap at length 1 left (%)" in last.beside
+
+
+def test_the_share_that_long_training_leaves_is_shown_where_there_is_one(text, controlled):
+    assert 'id="lengths"' not in text
+    _, folder, page = controlled
+    (row,) = pd.read_csv(folder / "lengths.csv").to_dict("records")
+    part = page.split('<h3 id="lengths">')[1].split("</table>")[0]
+    cells = re.findall(r"<t[dh](?: scope=\"row\")?>(.*?)</t[dh]>", part)
+    why = row["why"] if isinstance(row["why"], str) else ""
+    assert cells == [
+        *("digits 8x8", "ResNet8", "2"),
+        interval(row["gap"], row["gap_low"], row["gap_high"]),
+        interval(row["gap_longest"]),
+        gap.share_text(row["share"], row["low"], row["high"]),
+        *("3", why),
+    ]
+
+
+def test_a_page_beyond_the_paper_leads_to_all_that_it_names(controlled):
+    _, folder, text = controlled
+    page = Page(text)
+    for link in page.links:
+        there = link[1:] in page.ids if link.startswith("#") else (folder / link).is_file()
+        assert there, link
+    assert len(page.ids) == len(set(page.ids))
+    assert all(b - a <= 1 for a, b in zip(page.heads, page.heads[1:], strict=False))
+    assert "mine &lt;b&gt;" in text
+    assert "mine <b>" not in text
+    for name in ("table_18", "table_19", "rule-diagnosis", "script-diagnosis"):
+        assert name in page.ids

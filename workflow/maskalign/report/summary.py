@@ -49,8 +49,8 @@ def claims(study: Study, table: pd.DataFrame) -> dict[str, Any]:
         study: the study.
         table: claims.csv.
     """
-    texts = {"why": "", "convergence": "", "beside": ""}
-    table, margin, rows = table.fillna(texts), study.config["claims"]["margin"], []
+    table = _filled(table, "why", "convergence", "beside")
+    margin, rows = study.config["claims"]["margin"], []
     for row in verdicts.overall(table).to_dict("records"):
         parts = table[table["claim"] == row["claim"]].to_dict("records")
         parts = [
@@ -108,7 +108,7 @@ def left(study: Study, table: pd.DataFrame) -> Cells:
             str(row["n"]),
             row["why"],
         ]
-        for row in table.fillna({"why": ""}).to_dict("records")
+        for row in _filled(table, "why").to_dict("records")
     ]
     return Cells(head, rows, 2)
 
@@ -130,7 +130,7 @@ def shares(study: Study, table: pd.DataFrame) -> Cells:
         "Why none",
     ]
     rows = []
-    for row in table[table["rewind_epoch"].isna()].fillna({"why": ""}).to_dict("records"):
+    for row in _filled(table[table["rewind_epoch"].isna()], "why").to_dict("records"):
         whole = math.isnan(row["width"])
         width = "all widths" if whole else captions.times(row["width"])
         rows.append(
@@ -145,6 +145,11 @@ def shares(study: Study, table: pd.DataFrame) -> Cells:
             ]
         )
     return Cells(head, rows, 2)
+
+
+def _filled(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Return a table that was read, with empty texts where columns of text are empty."""
+    return table.astype(dict.fromkeys(names, object)).fillna(dict.fromkeys(names, ""))
 
 
 def _drawn(row: dict[str, Any], margin: float) -> dict[str, float] | None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from maskalign import report
+from maskalign.methods import METHODS
 from maskalign.report import rules
 from maskalign.study import Study
 from playwright.sync_api import expect, sync_playwright
@@ -21,13 +22,23 @@ SEEN = 3.0  # contrast of lines
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: chromium is not installed")
 CONTRASTS = Path(__file__).with_name("contrasts.js").read_text()
+OWN = {"function": "maskalign.controls:shuffled", "title": "own mask", "color": "#c8559a"}
 OPEN = "all => all.forEach(d => { d.open = true })"
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Return the page of the tiny study, one of whose runs diverged, with Snakemake's own graph."""
+    """Return the page of the tiny study, one of whose runs diverged, with Snakemake's own graph.
+
+    It has a control, a method of its own whose name has a dot, and runs of twice the length.
+    """
     config = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
+    config.setdefault("methods", {})["own.mask"] = OWN
+    config["experiments"]["own"] = {
+        **{"dataset": "digits", "model": "resnet20", "training": "short", "widths": [1]},
+        **{"pairs": 2, "sparsities": [0.8], "rewind_epochs": [1], "lengths": [1, 2]},
+        "methods": ["naive", "permuted", "shuffled", "own.mask"],
+    }
     study = Study(config)
     folder = tmp_path_factory.mktemp("study")
     finished.write(study, folder, (study.paths("sparse")[0],))
@@ -206,6 +217,24 @@ def test_curves_are_filtered_and_named(load):
     # A data set without permuted runs of this model takes the other choices back.
     plot.get_by_label("Data set").select_option("files")
     assert plot.locator(".series > *").count() > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["own.mask", "shuffled"])
+def test_a_curve_and_its_key_look_as_their_method(load, name, scheme):
+    title = OWN["title"] if name == "own.mask" else METHODS[name].title
+    color = OWN["color"] if name == "own.mask" else getattr(METHODS[name].look, scheme)
+    page = load(scheme=scheme)
+    plot = page.locator("#plot-training")
+    plot.get_by_label("Method").select_option(title)
+    lines = plot.locator(".series > *")
+    assert lines.count() > 0
+    key = plot.locator(".legend > span")
+    assert key.all_inner_texts() == [title]
+    rgb = f"rgb({', '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))})"
+    for found in (lines.first, key.locator("path").first):
+        assert found.evaluate("e => getComputedStyle(e).stroke") == rgb
+        assert found.evaluate("e => getComputedStyle(e).strokeDasharray") != "none"
 
 
 def test_a_line_is_named_where_the_pointer_is(load):

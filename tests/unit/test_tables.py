@@ -10,6 +10,7 @@ import pytest
 import synthetic
 from conftest import ROOT
 from maskalign import formats, matching_table, settings, tables, verdicts
+from maskalign.cells import DIVERSITY
 from maskalign.methods import METHODS, trained
 from maskalign.study import Study, read
 from maskalign.units import Results
@@ -168,7 +169,7 @@ def test_diversity_averages_the_accuracies_of_its_members(demo):
     assert found["n"] == 5
     assert found["mean"] == pytest.approx(members.mean())
     assert found["std"] == pytest.approx(members.std(ddof=1))
-    assert len(table.cells) == 2 * 5 * 5  # ensembles, methods, columns
+    assert len(table.cells) == 2 * 5 * len(DIVERSITY)  # ensembles, methods, columns
     joint = runs[(runs.metric == "kl") & (runs.method == "imp") & (runs.dataset == "mnist")].value
     assert cell(table, dataset="mnist", method="imp", metric="kl")["mean"] == joint.item()
 

@@ -5,6 +5,7 @@ A claim compares pairs only over cells that the study plans for every pair of a 
 else a pair with other cells would differ by its cells.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ class Results:
     Attributes:
         every: test accuracy, percent; index UNIT, CELL and FACTORS, columns the study's methods.
         planned_of_every: whether the study plans the run; as ``every``.
-        states: what ``convergence.of_study`` returns, without early-matching runs.
         accuracy, planned: the same of the recipe's length and rate; index UNIT and CELL.
         rises: largest rise of the corrected test error above the dense network's on the line from
             it to its last IMP round, that end included, points; index UNIT, width, sparsity.
@@ -48,11 +48,16 @@ class Results:
         self.every, self.planned_of_every = table["value"].astype(float), table["planned"].eq(True)
         self.accuracy = self.of_factors(self.every, *STANDARD)
         self.planned = self.of_factors(self.planned_of_every, *STANDARD)
-        self.states = convergence.of_study(study, runs, [selection.EVERYTHING])
+        self._of = study, runs
         self._lines = pd.MultiIndex.from_tuples(_planned_lines(study), names=[*UNIT, "width"])
         self._barriers = pd.concat([_barriers(study, s, runs) for s in shows])
         self.rises = _series([_rise(study, path, curves) for path in study.paths("imp_barrier")])
         self.ensembles = _ensembles(study, runs)
+
+    @functools.cached_property
+    def states(self) -> pd.DataFrame:
+        """What ``convergence.of_study`` returns, without early-matching runs."""
+        return convergence.of_study(*self._of, [selection.EVERYTHING])
 
     @staticmethod
     def of_factors(table: pd.DataFrame, length: float, rate: float) -> pd.DataFrame:

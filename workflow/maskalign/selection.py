@@ -71,7 +71,7 @@ PAPER, EARLY, METHODS, EVERYTHING = View(), View(early=True), View(None), View(N
 # What each kind of table or figure shows, and what it needs: also twice the length, which tells
 # whether a cell is converged.
 VIEWS = {"early_matching": EARLY, "methods": METHODS, "length": EVERYTHING}
-TWICE = (1, 2)
+TWICE = 2
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,10 @@ def _needed(study: Study, s: Selection, kind: str) -> dict[str, list[str]]:
         return {"runs": files("result.json", *found, *lines, *(run["path"] for run in sparse))}
     else:
         view = VIEWS.get(kind, PAPER)
-        if view.lengths:
-            view = replace(view, lengths=TWICE)
         wanted, stages = set(_identities(study, s, view)), ["dense", "sparse"]
+        if view.lengths:
+            later = _identities(study, s, replace(view, lengths=[TWICE], early=False))
+            wanted |= {keys for keys in later if keys[KEYS.index("length")]}
     runs = _runs(study, s, wanted, stages)
     needed = {"runs": files("result.json", *(run["path"] for run in runs))}
     if kind == "matching":

@@ -272,7 +272,7 @@ def own(demo, tmp_path, monkeypatch):
 def test_an_own_method_is_planned_as_its_entry_says(own, entry, init, ticket):
     study = own(**entry)
     runs = study.runs[study.runs.method == "my-turn"]
-    assert len(runs) == 4  # two sparsities, two rewind epochs
+    assert len(runs) == 2  # rewind epochs
     for run in runs.to_dict("records"):
         assert run["values"]["mask_function"] == "own_masks:turned"
         assert "/my-turn/" in run["path"]

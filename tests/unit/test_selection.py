@@ -194,13 +194,10 @@ def cells(methods, s, k, length=1, rate=1):
 
 LENGTHS = ("lth", "naive", "permuted", "shuffled")
 SHORT = ("naive", "permuted")
-OF_PAPER = set().union(
-    *(cells(SHORT, s, k) for s in (0.8, 0.9) for k in (1, 4)), cells(["lth"], 0.9, 1)
-)
+OF_PAPER = cells(SHORT, 0.9, 1) | cells(SHORT, 0.9, 4) | cells(["lth"], 0.9, 1)
 OF_METHODS = OF_PAPER | cells(CONTROLS, 0.9, 1)
 LONGER = {n: cells(LENGTHS, 0.9, 1, n) for n in (2, 4)}
-OTHER_RATES = cells(SHORT, 0.9, 1, 4, 0.5) | cells(SHORT, 0.9, 1, 4, 2)
-EVERY = OF_METHODS | LONGER[2] | LONGER[4] | OTHER_RATES
+EVERY = OF_METHODS | LONGER[2] | LONGER[4] | cells(SHORT, 0.9, 1, 4, 2)
 DENSE = {(1, "dense", None, seed, 0, *[None] * 6) for pair in TRIPLE for seed in pair}
 VIEWED = {"PAPER": OF_PAPER, "METHODS": OF_METHODS, "EVERYTHING": EVERY, "EARLY": set()}
 
@@ -255,6 +252,16 @@ def test_an_artefact_needs_its_view_and_twice_the_length(study, kind, part, expe
     assert found == expected | DENSE
     assert files.keys() == {"runs"}
     assert all(file.endswith("/result.json") for file in files["runs"])
+
+
+def test_early_matching_needs_twice_the_length_of_its_cells_too():
+    config = copy.deepcopy(DEMO)
+    config["experiments"]["cifar10"]["lengths"] = [1, 2, 4]
+    where = RESNET | {"widths": [1], "rewind_epochs": [4]}
+    early = sparse(1, 0.9, 4, [(t, "activations") for t in (1, 4, LAST)])
+    early |= sparse(1, 0.95, 4, [(t, "activations") for t in (1, 4, LAST)])
+    twice = {(*keys[:-2], 2, 1) for s in (0.9, 0.95) for keys in sparse(1, s, 4)}
+    assert needed(Study(config), "early_matching", where)[2] == early | twice | dense(1)
 
 
 def test_an_artefact_needs_what_its_axes_hold(study):

@@ -122,9 +122,8 @@ def test_the_diagnosis_compares_the_masks_that_were_trained(tiny, study):
     runs = tiny / "results/tiny/runs"
     (path,) = study.paths("diagnosis")
     metrics = json.loads((runs / path / "result.json").read_text())["metrics"]
-    own, _ = load_tensors(
-        runs / "paper/digits/resnet20-x1/imp/mask-1/sparsity-0.8/mask.safetensors"
-    )
+    pruned = runs / "paper/digits/resnet20-x1/imp/mask-1/sparsity-0.8"
+    own, _ = load_tensors(pruned / "mask.safetensors")
     for method in ("naive", "permuted", "permuted_fan"):
         of = (study.runs.method == method) & (study.runs.rewind_epoch == 0)
         of &= (study.runs.mask_seed == 0) & (study.runs.init_seed == 1)

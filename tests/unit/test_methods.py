@@ -221,6 +221,14 @@ def test_a_longer_training_costs_its_epochs(chain, factors, epochs):
     assert found == cost.Cost(epochs, epochs * 160, epochs * 80)
 
 
+def test_only_sparse_training_has_a_length_and_a_rate(chain):
+    for stage_of, factors in (("sparse", 1), ("dense", None), ("imp", None)):
+        found = identity.identity_of(chain.values(stage_of, stage_of))
+        assert (found["length"], found["rate"]) == (factors, factors)
+    longer = chain.values("sparse", "sparse", length=2)
+    assert (identity.identity_of(longer)["length"], identity.identity_of(longer)["rate"]) == (2, 1)
+
+
 def test_lengths_of_whole_epochs_are_allowed(demo):
     demo["experiments"]["svhn"] |= {"rewind_epochs": [1, 4], "lengths": [1, 0.25, 2, 1.25]}
     with pytest.raises(StudyError, match=r"experiments\.svhn\.lengths\[1\]: 0\.25 is not allowed"):

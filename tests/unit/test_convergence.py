@@ -224,14 +224,16 @@ def test_a_caption_counts_no_cell_twice_and_none_that_has_no_state():
 
 
 def test_states_are_joined_to_cells_as_they_are():
-    study = leveled.study({"lengths": [1, 2]})
-    runs = leveled.runs(study, lambda r: 50 + 9 * (r["length"] - 1) * (r["method"] == "lth"))
+    """Half of the length is not enough for permuted, and the whole is not enough for LTH."""
+    study = leveled.study({"rewind_epochs": [0], "lengths": [0.5, 1, 2]})
+    gain = {"lth": {0.5: 50, 1: 50, 2: 59}, "permuted": {0.5: 40, 1: 50, 2: 50}}
+    runs = leveled.runs(study, lambda r: gain.get(r["method"], gain["lth"])[r["length"]])
     rows = [
-        ("permuted", 0.9, 1.0, 8.0),
+        ("permuted", 0.9, 0.0, 8.0),
         ("dense", math.nan, math.nan, math.nan),
-        ("lth", 0.9, 1.0, math.nan),
-        ("lth", 0.97, 1.0, math.nan),  # not run
-        ("permuted", 0.9, 1.0, 8.0),  # of another metric
+        ("lth", 0.9, 0.0, math.nan),
+        ("lth", 0.97, 0.0, math.nan),  # not run
+        ("permuted", 0.9, 0.0, 8.0),  # of another metric
     ]
     names = ["method", "sparsity", "rewind_epoch", "matching_epoch"]
     cells = pd.DataFrame(rows, columns=names, index=[7, 7, 3, 0, 1]).assign(

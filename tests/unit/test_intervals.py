@@ -14,6 +14,7 @@ def test_the_interval_is_that_of_the_t_distribution():
     assert intervals.of_mean(iter([3.0, math.nan, 5.0, 7.0])) == intervals.of_mean([3, 5, 7])
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan]])
 def test_fewer_than_two_values_have_none(values):
     assert all(math.isnan(end) for end in intervals.of_mean(values))

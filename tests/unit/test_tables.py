@@ -466,6 +466,8 @@ def test_every_method_has_a_row_in_the_order_of_the_registry(tmp_path):
     cells = {"sparsities": [0.8, 0.9], "rewind_epochs": [0, 1], "lengths": [1, 2], "rates": [1, 2]}
     study, table = of_methods({"methods": names} | cells)
     assert table.layout.index.name == "Method"
+    listed = [name for name in dict.fromkeys(table.cells.method) if name != "dense"]
+    assert listed == [*trained(METHODS), "mine"]
     titles = [METHODS[name].title for name in trained(METHODS)] + ["My mask"]
     assert table.layout.index.tolist() == titles
     places = [(s, k) for s in (80, 90) for k in (0, 1)]

@@ -8,6 +8,7 @@ from running import copy_workflow, run_tiny
 # Runs of every stage, and all that is made of them, made once more.
 AGAIN = ["digits/vgg11-x1", "digits/resnet20-x1/match/weights"]
 AGAIN += [f"digits/resnet20-x1/{stage}" for stage in ("imp_barrier", "landscape", "diversity")]
+AGAIN += [f"digits/resnet20-x1/{stage}" for stage in ("permuted_fan", "diagnosis")]
 
 
 def test_the_same_study_again_has_the_same_bits(tiny, tmp_path):

@@ -55,8 +55,10 @@ def test_a_raised_version_runs_its_stage_and_what_follows(finished, monkeypatch)
     finally:
         file.write_text(text)
     assert jobs["match"] == len(list(finished.glob("results/tiny/runs/**/permutation.safetensors")))
-    permuted = list(finished.glob("results/tiny/runs/paper/*/*/permuted/*/*/result.json"))
-    assert jobs["sparse"] == len(permuted) > 0
+    runs = finished.glob("results/tiny/runs/paper/*/*/*/sparsity-*/mask-*/result.json")
+    matched = [run for run in runs if "_match-none" not in run.parent.name]
+    assert jobs["sparse"] == len(matched) > 0
+    assert jobs["diagnosis"] == 1
     assert jobs["interpolation"] > 0
     assert jobs["runs"] == 1
     assert not {"dense", "imp_round", "imp", "imp_barrier"} & jobs.keys()

@@ -188,6 +188,8 @@ def gaps(missing: dict[str, list[float]]) -> str:
 
 def counted(numbers: pd.Series, unit: str) -> str:
     """Return how many runs a mean is over: ``n = 3 pairs``, or a range where cells differ."""
+    if numbers.empty:
+        return f"n = 0 {unit}s"
     low, high = int(numbers.min()), int(numbers.max())
     text = f"{high} {unit}{'s' * (high != 1)}"
     return f"n = {text}" if low == high else f"n = {low} to {text}"

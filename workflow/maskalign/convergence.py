@@ -145,7 +145,9 @@ def sentence(cells: pd.DataFrame, runs: int | None = None) -> str:
     own = own.drop_duplicates(keys)
     if own.empty:
         return ""
-    text = f"Sparse training: {words(own)}"
+    text = f"Convergence of sparse training: {words(own)}"
+    if NOT_SHOWN in set(own["convergence"]):
+        text += " (twice the length was not run)"
     late = float(own["not_started"].sum())
     if late:
         text += f"; {late:.0f} run{'s' * (late != 1)}"
@@ -155,18 +157,13 @@ def sentence(cells: pd.DataFrame, runs: int | None = None) -> str:
 
 
 def words(cells: pd.DataFrame) -> str:
-    """Return how many cells are in each state: ``of 8 cells 2 converged, 6 not converged``."""
-    counts = cells["convergence"].value_counts()
-    parts = [f"{counts[state]} {TEXTS[state]}" for state in STATES if state in counts]
-    total = len(cells)
-    return f"of {total} cell{'s' * (total != 1)} {', '.join(parts)}"
-
-
-TEXTS = {
-    CONVERGED: "converged",
-    NOT_CONVERGED: "not converged",
-    NOT_SHOWN: "not shown to be converged, as twice the length was not run",
-}
+    """Return how many cells are in each state: ``2 of 8 cells converged, 6 not converged``."""
+    counts, total = cells["convergence"].value_counts(), len(cells)
+    if not total:
+        return ""
+    first, *rest = [state for state in STATES if state in counts]
+    text = f"{counts[first]} of {total} cell{'s' * (total != 1)} {first}"
+    return ", ".join([text, *(f"{counts[state]} {state}" for state in rest)])
 
 
 def _total(values: pd.Series) -> float:

@@ -106,7 +106,7 @@ def _ranks(study: Study, cells: pd.DataFrame) -> str:
             )
     if texts:
         return f"Spearman's rank correlation of barrier and gap over pairs is {'; '.join(texts)}."
-    return f"With fewer than {FEWEST} pairs, barrier and gap are not correlated."
+    return f"A rank correlation of barrier and gap needs {FEWEST} pairs, so none is given."
 
 
 def _layout(study: Study, cells: pd.DataFrame) -> pd.DataFrame:

@@ -81,7 +81,7 @@ class Plan:
                 for sparsity in e["sparsities"]:
                     axes = (e["rewind_epochs"], e["methods"], e["lengths"], e["rates"])
                     for k, method, length, rate in itertools.product(*axes):
-                        factors = {"length": length, "rate": rate}
+                        factors = {"length": _plain(length), "rate": _plain(rate)}
                         self.sparse(width, a, b, sparsity, method, k, **factors)
         self.early_matching(**e.get("early_matching", {"widths": []}))
         self.matching_comparison(**e.get("matching_comparison", {"widths": []}))
@@ -315,6 +315,11 @@ def data_values(dataset: dict[str, Any]) -> dict[str, Any]:
     if dataset["source"] != "imagefolder":
         names.append("path")
     return _without(dataset, *names)
+
+
+def _plain(number: float) -> float:
+    """Return a whole number as an integer, so that 2 and 2.0 are one value."""
+    return int(number) if number == int(number) else number
 
 
 def _without(table: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -84,10 +84,23 @@ def _check_methods(config: dict[str, Any]) -> None:
             raise StudyError(
                 f"methods.{name}.permuted: true is not allowed with ticket b, as A is matched to B"
             )
+        if method["permuted"] and method["start"] == methods.A:
+            raise StudyError(
+                f"methods.{name}.permuted: true is not allowed with start a, as A is matched to B"
+            )
+        if "$" in method["title"]:
+            raise StudyError(f"methods.{name}.title: '$' is not allowed, figures read it as maths")
         try:
             dotted.locate(method["function"])
         except ValueError as error:
             raise StudyError(f"methods.{name}.function: {error}") from None
+    titles: dict[str, str] = {}
+    for name, method in methods.of_study(config).items():
+        if (other := titles.setdefault(method.title, name)) != name:
+            raise StudyError(
+                f"methods.{name}.title: '{method.title}' is the title of method {other} too, must "
+                "be another"
+            )
     known = dict.fromkeys(methods.trained(methods.of_study(config)))
     for name, experiment in config["experiments"].items():
         for i, method in enumerate(experiment["methods"]):

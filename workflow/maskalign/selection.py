@@ -95,6 +95,8 @@ def artefact(study: Study, kind: str, name: str) -> dict[str, Any]:
     return {
         "version": VERSION[kind],
         "entry": entry,
+        "methods": config["methods"],
+        "margin": config["claims"]["margin"],
         "datasets": {s["dataset"]: config["datasets"][s["dataset"]] for s in shows},
         "models": {s["model"]: config["models"][s["model"]] for s in shows},
         "recipes": [study.recipes(s["dataset"], s["model"]) for s in shows],

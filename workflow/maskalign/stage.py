@@ -1,5 +1,6 @@
 """What all stages share: how a run begins, and tensors that carry their run's status."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -92,5 +93,6 @@ def control(values: Values, method: str, function: str | None, mask: Mask, net, 
     if function is None:
         return mask
     seed = ("mask", method, values["mask_seed"], values["init_seed"], f"{values['sparsity']:g}")
-    start = Start(net, lambda: symmetry_of(net, images), generator(*seed))
+    own = copy.deepcopy(net)  # a function may train or change it
+    start = Start(own, lambda: symmetry_of(own, images), generator(*seed))
     return drawn(function, mask, start)

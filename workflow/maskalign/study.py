@@ -15,7 +15,7 @@ import yaml
 from maskalign import configfiles, methods
 from maskalign.identity import FACTORS, IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
-from maskalign.references import GIVEN, StudyError
+from maskalign.references import GIVEN, StudyError, keep_epochs
 from maskalign.schema import validate
 
 # What a run is called on disk. The rules use the same templates with wildcards.
@@ -134,10 +134,16 @@ class Study:
         """Remove optional experiments, tables and figures, unless they are asked for."""
         if self.config["run_optional"]:
             return
+        # The same checkpoints with and without them, or the dense networks would train again.
+        for name, recipe in self.config["training"].items():
+            if recipe["keep_epochs"] is None:
+                recipe["keep_epochs"] = keep_epochs(self.config, name)
         parts = self.config["artefacts"]
         for part in (self.config["experiments"], parts["tables"], parts["figures"]):
             for name in [name for name, entry in part.items() if entry["optional"]]:
                 del part[name]
+        if not self.config["experiments"]:
+            raise StudyError("experiments: all are optional; set run_optional to true to run them")
 
     def _leave_out(self) -> dict[str, str]:
         """Remove the experiments whose data was not given; return what would give it, by name."""

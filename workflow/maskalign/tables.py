@@ -17,7 +17,7 @@ from maskalign import (
 from maskalign.captions import METRIC_TITLES
 from maskalign.cells import DIVERSITY, absent, complete, ensembles, layout, summary
 from maskalign.formats import ABSENT, Table
-from maskalign.methods import ordered, titles
+from maskalign.methods import A, ordered, titles
 from maskalign.selection import EARLY, METHODS, Selection
 from maskalign.study import Study
 
@@ -100,8 +100,8 @@ def methods(study: Study, entry: dict[str, Any], runs: pd.DataFrame) -> Made:
     text = [
         f"Test accuracy (%) of every method on {captions.subject(study, entry['shows'])} by "
         f"sparsity S and rewind epoch k: {captions.spread(sparse['n'], 'pair')} ({ABSENT}: "
-        f"{captions.NOT_RUN}). Masks: {about}. All but LTH start from B, and all masks of a column "
-        "have as many weights, unless B's own differs by the tolerance of pruning.",
+        f"{captions.NOT_RUN}). Masks: {about}. {_starts(study, named)} All masks of a column keep "
+        "as many weights.",
         _dense(cells),
         convergence.sentence(cells),
         captions.conditions(study, entry["shows"]),
@@ -166,6 +166,15 @@ def _spread(cells: pd.DataFrame) -> str:
     return text + f" ({ABSENT}: {captions.NOT_RUN})" * bool(
         (cells["n"] + cells["diverged"]).eq(0).any()
     )
+
+
+def _starts(study: Study, names: list[str]) -> str:
+    """Return whose weights of epoch k sparse training starts from."""
+    from_a = [study.methods[m].title for m in names if study.methods[m].start == A]
+    if len(from_a) == len(names):
+        return "All start from A's weights of epoch k."
+    some = f"{' and '.join(from_a)} start{'s' * (len(from_a) == 1)} from A's weights of epoch k, "
+    return f"{some}the others from B's." if from_a else "All start from B's weights of epoch k."
 
 
 def _dense(cells: pd.DataFrame) -> str:

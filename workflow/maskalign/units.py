@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from maskalign import convergence, methods, selection
@@ -83,14 +84,17 @@ class Results:
         """Return by data set and model the longest length of permuted and naive, if it is not 1."""
         both = self.planned_of_every[["permuted", "naive"]].all(axis=1)
         index = self.every.index[both].to_frame(index=False)
-        longest = index[index["length"] > 1].groupby(TASK)["length"].max()
+        index = index[(index["length"] > 1) & (index["rewind_epoch"] > 0)]
+        longest = index.groupby(TASK)["length"].max()
         return longest.to_dict()
 
     def longest(self) -> pd.DataFrame:
         """Return permuted and naive at the longest length, each at its best rate; k > 0.
 
-        The best rate of a method in a cell is the one with the highest mean over pairs. It is
-        chosen from the same runs that are compared, for both methods alike.
+        The best rate of a method in a cell is the one with the highest mean over pairs. Both
+        methods have the same choice: the rates that are planned for both and for every pair of the
+        cell. A rate at which a pair lost its run is chosen only if that is so at every rate. The
+        choice is made from the same runs that are compared.
 
         Returns:
             Index UNIT and CELL, shared; columns ``permuted``, ``naive`` and ``gap``, points, and
@@ -101,9 +105,10 @@ class Results:
         index = self.every.index.to_frame(index=False)
         own = [lengths.get(task) for task in index[TASK].itertuples(index=False, name=None)]
         late = (index["length"] == pd.Series(own, dtype=float)) & (index["rewind_epoch"] > 0)
-        table = self.every[late.to_numpy()].droplevel("length")
-        planned = self.planned_of_every[late.to_numpy()].droplevel("length")
-        best = [_best(table[m][planned[m]], m) for m in columns[:2]]
+        planned = self.planned_of_every[columns[:2]].all(axis=1)
+        table = self.every[late.to_numpy() & planned.to_numpy()].droplevel("length")
+        table = table[_of_every_pair(table.index)]
+        best = [_best(table[m], m) for m in columns[:2]]
         found = pd.concat(best, axis=1, join="inner").reindex(columns=columns)
         found["gap"] = found["permuted"] - found["naive"]
         return shared(found)
@@ -120,10 +125,20 @@ class Results:
         return shared(rows.set_index([*UNIT, "width"])["value"].reindex(self._lines))
 
 
+def _of_every_pair(index: pd.MultiIndex) -> np.ndarray:
+    """Return whether every pair that has the cell of a row has its rate too."""
+    rows = index.to_frame(index=False)
+    pairs = rows.groupby([*TASK, *CELL])["pair"].transform("nunique")
+    return (rows.groupby([*TASK, *CELL, "rate"])["pair"].transform("nunique") == pairs).to_numpy()
+
+
 def _best(values: pd.Series, method: str) -> pd.DataFrame:
     """Return a method's accuracy at the best rate of each cell, and that rate."""
+    groups = values.groupby([*TASK, *CELL, "rate"])
+    whole, some = groups.mean(skipna=False), groups.mean()
+    lost = whole.groupby([*TASK, *CELL]).transform("count") == 0
     # A cell without any run keeps its pairs: they have no number.
-    means = values.groupby([*TASK, *CELL, "rate"]).mean().fillna(-math.inf)
+    means = whole.where(~lost, some).fillna(-math.inf)
     rates = means.groupby([*TASK, *CELL]).idxmax().map(lambda key: key[-1])
     name = f"rate_{method}"
     rows = values.reset_index("rate").join(rates.rename(name).astype(float))

@@ -36,7 +36,7 @@ from maskalign.claim import (
     few,
 )
 from maskalign.study import Study
-from maskalign.units import TASK, Results
+from maskalign.units import CELL, TASK, Results
 
 # By family: p-values are adjusted within one.
 FAMILIES = {"paper": claims.CLAIMS, "beyond": claims_beyond.CLAIMS}
@@ -119,16 +119,22 @@ def _every() -> Iterator[tuple[str, Claim]]:
 
 def _convergence(claim: Claim, task: tuple[str, str], results: Results) -> str:
     """Return how many of the cells that a claim is about have converged, in words."""
-    cells = results.states
-    own = (cells["dataset"] == task[0]) & (cells["model"] == task[1])
-    own &= cells["method"].isin(claim.methods)
-    if claim.late is not None:
-        own &= (cells["rewind_epoch"] > 0) == claim.late
+    if not claim.methods:
+        return ""
     if claim.longest:
-        own &= cells["length"] == results.longest_lengths()[task]
+        found = results.longest().reset_index()
+        parts = [found.rename(columns={f"rate_{m}": "rate"}) for m in claim.methods]
+        length = results.longest_lengths()[task]
     else:
-        own &= (cells["length"] == 1) & (cells["rate"] == 1)
-    return convergence.words(cells[own]) if own.any() else ""
+        found = results.difference(*claim.methods, late=claim.late).rename("value").reset_index()
+        parts, length = [found.assign(rate=1.0)] * 2, 1
+    named = zip(claim.methods, parts, strict=True)
+    cells = pd.concat([p.assign(method=m, length=length) for m, p in named])
+    cells = cells[(cells["dataset"] == task[0]) & (cells["model"] == task[1])]
+    keys = [*TASK, "method", *CELL, "length", "rate"]
+    cells = cells[keys].drop_duplicates().astype(dict.fromkeys(keys[3:], float))
+    states = results.states.astype(dict.fromkeys(keys[3:], float))
+    return convergence.words(states.merge(cells, on=keys))
 
 
 def _verdict(row: dict[str, Any], kind: str, margin: float) -> str:

@@ -111,6 +111,8 @@ def _best(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the cells whose rate is the best of their length and is not the recipe's."""
     keys = [*PANEL, "method", "length"]
     known = cells.dropna(subset=["mean"])
+    usual = known.assign(usual=known["rate"] == 1).groupby(keys)["usual"].transform("any")
+    known = known[usual]  # where the recipe's rate was run
     best = known.loc[known.groupby(keys)["mean"].idxmax()]
     return best[best["rate"] != 1]
 

@@ -191,7 +191,8 @@ def rows(study: Study, runs: pd.DataFrame, made: list[Artefact]) -> list[dict[st
 
 def experiments(study: Study) -> Cells:
     """Return what each experiment asks for."""
-    head = ["Experiment", "Data set", "Model", "Recipe", "Widths", "Pairs", "S (%)", "k", "Also"]
+    head = ["Experiment", "Data set", "Model", "Recipe", "Widths", "Pairs", "S (%)", "k"]
+    head += ["Methods", "L", "Rate", "Also"]
     rows = [
         [
             name,
@@ -202,6 +203,8 @@ def experiments(study: Study) -> Cells:
             str(e["pairs"]),
             ", ".join(map(captions.percent, e["sparsities"])),
             ", ".join(map(str, e["rewind_epochs"])),
+            ", ".join(study.methods[m].title for m in e["methods"]),
+            *(", ".join(f"{x:g}" for x in e[axis]) for axis in ("lengths", "rates")),
             ", ".join(x.replace("_", " ") for x in EXTRAS if x in e),
         ]
         for name, e in study.config["experiments"].items()

@@ -205,14 +205,51 @@ def lost(runs, method, rate, *seeds):
     return runs.assign(status=runs.status.mask(hit, "diverged"))
 
 
+def test_a_rate_at_which_a_pair_lost_its_run_is_not_chosen():
+    study = long()
+    runs = leveled.runs(study, longest)
+    whole = of_digits(CLAIM, leveled.results(study, lost(runs, "naive", 0.5, 0)))
+    assert whole[0] == pytest.approx(3.0)
+    results = leveled.results(study, lost(runs, "naive", 2, 0))
+    best = max((1, 0.5), key=lambda rate: BEST["naive", 4, rate])
+    assert set(results.longest().loc[["digits"]].rate_naive) == {best}
+    assert not np.isnan([*of_digits(CLAIM, results).values()]).any()
+
+
 def test_pairs_without_the_run_at_the_best_rate_do_not_count():
     study = long()
     runs = leveled.runs(study, longest)
-    found = of_digits(CLAIM, leveled.results(study, lost(runs, "naive", 2, 0)))
+    for rate in (0.5, 1, 2):  # a pair is lost at every rate
+        runs = lost(runs, "naive", rate, 0)
+    found = of_digits(CLAIM, leveled.results(study, runs))
     assert np.isnan(found[0])
     assert found[1] == pytest.approx(3.3)
-    whole = of_digits(CLAIM, leveled.results(study, lost(runs, "naive", 0.5, 0)))
-    assert whole[0] == pytest.approx(3.0)
+
+
+def test_a_rate_counts_only_if_both_methods_and_all_pairs_have_it():
+    """Rate 2 would be best for both; naive lacks it, or pairs do."""
+
+    def accuracy(r):
+        return 50 + 9 * (r["rate"] == 2) + (r["method"] == "permuted") + r["pair"] / 10
+
+    both = {"methods": ["naive", "permuted"], "lengths": [2]}
+    one = {"methods": ["permuted"], "lengths": [2], "rates": [2]}
+    few = both | {"rates": [2], "pairs": 2}
+    for more in (one, few):
+        study = leveled.study(both, more)
+        found = leveled.results(study, leveled.runs(study, accuracy)).longest()
+        assert len(found) == 3
+        assert {*found.rate_permuted, *found.rate_naive} == {1}
+        assert found.gap.tolist() == pytest.approx([1.0] * 3)
+
+
+def test_the_longest_length_is_that_of_later_rewind_epochs():
+    parts = {"methods": ["naive", "permuted"]}
+    study = leveled.study(
+        parts | {"rewind_epochs": [0], "lengths": [4]}, parts | {"lengths": [1, 2]}
+    )
+    results = leveled.results(study, leveled.runs(study, lambda r: 50 + r["length"]))
+    assert results.longest_lengths() == {("digits", "resnet20"): 2}
 
 
 def test_the_best_rate_is_chosen_by_the_mean_over_pairs():
@@ -249,14 +286,14 @@ def test_convergence_and_the_share_left_stand_beside_the_longest_claim_alone():
     results = leveled.results(study, leveled.runs(study, lambda r: longest(r) + r["pair"] ** 2))
     table = verdicts.judge(study, results).set_index(["claim", "scope"])
     row = table.loc[LONGEST, "digits, resnet20"]
-    assert row.convergence.startswith("of 6 cells 6 not shown")  # two methods, three rates
+    assert row.convergence == "2 of 2 cells not shown"  # two methods, each at its best rate
     left = gap.left(results).set_index("dataset").loc["digits"]
     share = gap.share_text(left.share, left.low, left.high)
     assert row.beside == f"share of the gap at length 1 left (%): {share}" + (
         f" ({left.why})" if left.why else ""
     )
     other = table.loc["permuted_beats_naive", "mnist, resnet20"]
-    assert other.convergence == "of 2 cells 1 converged, 1 not converged"
+    assert other.convergence == "1 of 2 cells converged, 1 not converged"
     assert set(table.beside[[name != LONGEST for name, _ in table.index]]) == {""}
 
 

@@ -122,6 +122,7 @@ def test_methods_are_apart():
     assert (found["naive", 1], found["own", 1]) == (CONVERGED, NOT_CONVERGED)
 
 
+ABOUT = "Convergence of sparse training: "
 EARLY = {"widths": [1], "rewind_epoch": 1, "matching_epochs": [1, 4]}
 
 
@@ -146,13 +147,21 @@ def test_a_claim_counts_the_cells_of_its_methods_and_epochs(early):
     table = verdicts.judge(study, leveled.results(study, runs))
     found = table.set_index("claim").convergence
     assert found["correction_lowers_barrier"] == ""
-    late = "of 2 cells 2 converged"  # at the last matching epoch alone, and at length 1
+    late = "2 of 2 cells converged"  # at the last matching epoch alone, and at length 1
     assert found["permuted_beats_naive"] == found["close_at_initialisation"] == late
-    assert found["lth_beats_permuted"] == "of 2 cells 1 converged, 1 not converged"
-    assert found["rewinding_helps_permuted_more"] == "of 4 cells 4 converged"
-    assert found["permuted_beats_naive_longest"] == (
-        "of 2 cells 2 not shown to be converged, as twice the length was not run"
+    assert found["lth_beats_permuted"] == "1 of 2 cells converged, 1 not converged"
+    assert found["rewinding_helps_permuted_more"] == "4 of 4 cells converged"
+    assert found["permuted_beats_naive_longest"] == "2 of 2 cells not shown"
+
+
+def test_a_claim_counts_only_cells_that_all_its_methods_have():
+    """Naive is also trained from another epoch, where shuffled is not."""
+    study = leveled.study(
+        {"methods": ["naive", "shuffled"]}, {"methods": ["naive"], "rewind_epochs": [4]}
     )
+    table = verdicts.judge(study, leveled.results(study, leveled.runs(study, lambda r: 50)))
+    found = table.set_index("claim").convergence
+    assert found["naive_beats_shuffled"] == "2 of 2 cells not shown"
 
 
 def lossy(dataset, losses):
@@ -188,7 +197,7 @@ def test_nothing_is_said_of_a_start_where_the_classes_are_not_known():
     found = convergence.of_study(study, runs)
     assert found.not_started.isna().all()
     text = convergence.sentence(found, 6)
-    assert text == f"Sparse training: of 2 cells 2 {convergence.TEXTS[NOT_SHOWN]}."
+    assert text == f"{ABOUT}2 of 2 cells not shown (twice the length was not run)."
 
 
 def cells_of(states, late=0.0):
@@ -199,27 +208,25 @@ def cells_of(states, late=0.0):
 @pytest.mark.parametrize(
     ("states", "late", "runs", "text"),
     [
-        ([CONVERGED], 0, None, "of 1 cell 1 converged."),
-        ([CONVERGED], 1, None, "of 1 cell 1 converged; 1 run has not started."),
-        ([NOT_CONVERGED], 1, 3, "of 1 cell 1 not converged; 1 run of 3 has not started."),
+        ([CONVERGED], 0, None, "1 of 1 cell converged."),
+        ([CONVERGED], 1, None, "1 of 1 cell converged; 1 run has not started."),
+        ([NOT_CONVERGED], 1, 3, "1 of 1 cell not converged; 1 run of 3 has not started."),
         (
             [NOT_CONVERGED, CONVERGED, NOT_SHOWN, NOT_CONVERGED],
             2,
             12,
-            "of 4 cells 1 converged, 2 not converged, 1 not shown to be converged, as twice the "
-            "length was not run; 2 runs of 12 have not started.",
+            "1 of 4 cells converged, 2 not converged, 1 not shown (twice the length was not run); "
+            "2 runs of 12 have not started.",
         ),
     ],
 )
 def test_a_caption_counts_cells_and_runs(states, late, runs, text):
-    assert convergence.sentence(cells_of(states, late), runs) == f"Sparse training: {text}"
+    assert convergence.sentence(cells_of(states, late), runs) == ABOUT + text
 
 
 def test_a_caption_counts_no_cell_twice_and_none_that_has_no_state():
     cells = cells_of([CONVERGED, math.nan])
-    assert convergence.sentence(pd.concat([cells, cells])) == (
-        "Sparse training: of 1 cell 1 converged."
-    )
+    assert convergence.sentence(pd.concat([cells, cells])) == (f"{ABOUT}1 of 1 cell converged.")
     assert convergence.sentence(cells_of([math.nan])) == ""
 
 
@@ -324,7 +331,7 @@ def test_both_metrics_of_a_cell_have_its_state(demo):
     for metric in ("accuracy", "top5_accuracy"):
         where = {"sparsity": 0.9, "rewind_epoch": 2, "method": "lth", "metric": metric}
         assert cell(table, **where)["convergence"] == NOT_SHOWN
-    assert "Sparse training: of 12 cells 12 not shown" in table.caption
+    assert f"{ABOUT}12 of 12 cells not shown" in table.caption
 
 
 def test_long_runs_change_no_verdict_of_the_papers_claims():

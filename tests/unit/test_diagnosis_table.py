@@ -80,7 +80,7 @@ def test_every_pair_has_a_row_of_its_own_numbers_and_their_mean_is_last(tmp_path
         cell = table.layout.loc["mean", title]
         assert cell.mean == pytest.approx(statistics.mean(of_pairs))
         assert (cell.std, cell.n) == (pytest.approx(statistics.stdev(of_pairs)), 3)
-    assert "With fewer than 5 pairs, barrier and gap are not correlated." in table.caption
+    assert "A rank correlation of barrier and gap needs 5 pairs, so none is given." in table.caption
     assert "An extra: the paper has nothing of the kind." in table.caption
     markdown = written(table, tmp_path)[1]
     (row,) = [line for line in markdown.splitlines() if line.startswith("| mean")]
@@ -139,7 +139,10 @@ def test_barrier_and_gap_are_correlated_over_five_pairs_or_more(pairs):
     cell = ONE | {"pairs": pairs, "methods": ["naive", "permuted"], "rewind_epochs": [1]}
     _, _, table = built(cell, change=change)
     if pairs < 5:
-        assert "With fewer than 5 pairs, barrier and gap are not correlated." in table.caption
+        assert (
+            "A rank correlation of barrier and gap needs 5 pairs, so none is given."
+            in table.caption
+        )
         return
     ranks = np.argsort(np.argsort(gaps)), np.arange(pairs)[::-1]
     rho = np.corrcoef(*ranks)[0, 1]

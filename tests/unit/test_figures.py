@@ -1,5 +1,6 @@
 """Figures show the numbers of the tables, name their data, and clip no text."""
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -207,6 +208,19 @@ def test_a_title_changes_what_an_artefact_depends_on(demo):
     before = selection.artefact(Study(demo), "figures", "figure_05")
     demo["datasets"]["mnist"]["title"] = "another"
     assert selection.artefact(Study(demo), "figures", "figure_05") != before
+
+
+@pytest.mark.parametrize("kind", ["tables", "figures"])
+def test_what_decides_titles_and_convergence_is_what_an_artefact_depends_on(demo, kind):
+    name = {"tables": "table_05", "figures": "figure_05"}[kind]
+    found = [selection.artefact(Study(demo), kind, name)]
+    demo["claims"] = {"margin": 2}
+    found.append(selection.artefact(Study(demo), kind, name))
+    demo["methods"] = {"mine": {"function": "maskalign.controls:fan", "title": "one"}}
+    found.append(selection.artefact(Study(demo), kind, name))
+    demo["methods"]["mine"]["title"] = "two"
+    found.append(selection.artefact(Study(demo), kind, name))
+    assert all(a != b for a, b in itertools.combinations(found, 2))
 
 
 def test_the_lowest_panel_that_is_drawn_has_the_labels_of_its_axis():

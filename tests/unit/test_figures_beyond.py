@@ -108,7 +108,7 @@ def test_the_lowest_panel_of_each_column_names_its_axis(of_methods):
 def test_its_caption_describes_the_masks_and_what_is_beyond(of_methods):
     study, made = of_methods
     about = "; ".join(f"{m.title}: {m.about}" for m in study.methods.values() if m.start)
-    assert f"Masks: {about}. Sparse training: " in made.caption
+    assert f"Masks: {about}. Convergence of sparse training: " in made.caption
     assert "n = 3 pairs" in made.caption
     assert made.caption.endswith("An extra: the paper has nothing of the kind.")
 
@@ -244,6 +244,18 @@ def test_where_the_recipes_rate_is_best_no_mark_is_hollow():
     _, made = built("figure_15", "length", accuracy, LONG, RATES)
     assert not hollow(made.figure.axes[0])
     assert legend(made)[:5] == ["LTH", "naive", "permuted", "shuffled", "gap LTH - naive"]
+
+
+def test_no_mark_is_hollow_where_the_recipes_rate_was_not_run():
+    parts = LONG | {"lengths": [1, 2]}, RATES
+    _, made = built("figure_15", "length", by_length, *parts)
+    assert not any(hollow(ax) for ax in made.figure.axes)
+
+
+@pytest.mark.parametrize("kind", ["methods", "length"])
+def test_a_study_of_which_every_run_diverged_is_drawn(kind):
+    _, made = built("figure_14", kind, by_length, LONG, lose=lambda runs: runs["method"] != "dense")
+    assert "n = 0 pairs" in made.caption
 
 
 def test_a_diverged_run_takes_its_pairs_gap_with_it():

@@ -240,8 +240,16 @@ def test_lengths_of_whole_epochs_are_allowed(demo):
 # -- a study's own methods -------------------------------------------------------------------------
 
 MASKS = """
+import torch
+
 def turned(mask, start):
     return {k: m.flip(0) for k, m in mask.items()}
+
+def spoilt(mask, start):
+    start.network.train()(torch.randn(20, 1, 8, 8))
+    for weight in start.network.parameters():
+        weight.data.zero_()
+    return mask
 
 def empty(mask, start):
     return {k: m & False for k, m in mask.items()}
@@ -313,6 +321,15 @@ def test_an_own_function_is_given_the_permuted_mask(own, chain, applied):
     for name in ("naive", "permuted"):
         mask, _ = applied(name, method="my-turn", mask_function="own_masks:turned")
         assert same(mask, {k: m.flip(0) for k, m in given_mask(chain, name)[0].items()})
+
+
+def test_a_function_cannot_change_the_network_that_is_trained(own, chain):
+    values = chain.sparse_arguments("naive", K)["values"]
+    net, mask = chain.network(B), given_mask(chain, "naive")[0]
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    stage.control(values, "naive", "own_masks:spoilt", mask, net, chain.images)
+    assert same(before, net.state_dict())
+    assert not net.conv1.weight.eq(0).all()
 
 
 def test_a_function_that_keeps_too_few_weights_ends_the_run_in_one_line(own, chain, tmp_path):

@@ -366,12 +366,24 @@ def test_the_titles_of_all_methods_are_given_to_the_curves(text, controlled):
         assert "<b>" not in found.group(1)
 
 
+def test_runs_of_another_length_or_rate_can_be_told_apart(study, text):
+    rows = re.search(r"Runs</h2>.*?<thead>(.*?)</thead>", text, re.DOTALL).group(1)
+    assert ">L</th>" in rows
+    assert ">Rate</th>" in rows
+    cells = summary.experiments(study)
+    at = {name: i for i, name in enumerate(cells.head)}
+    by_name = {row[0]: row for row in cells.rows}
+    assert by_name["rates"][at["L"]] == "4"
+    assert by_name["rates"][at["Rate"]] == "2"
+    assert by_name["rates"][at["Methods"]] == "naive, permuted"
+
+
 def test_convergence_stands_on_top_and_beside_each_claim(folder, study, text, controlled):
     for of, place, page in ((study, folder, text), controlled):
         runs = pd.read_csv(place / "runs.csv")
         cells = convergence.of_study(of, runs)
         sentence = convergence.sentence(cells, int(cells.runs.sum()))
-        assert sentence.startswith("Sparse training: of ")
+        assert sentence.startswith("Convergence of sparse training: ")
         assert summary.converged(of, runs) == sentence
         line = f'<p class="convergence">{html.escape(sentence)} No verdict depends on this.</p>'
         assert line in page

@@ -322,6 +322,37 @@ def test_what_is_optional_is_there_where_it_is_asked_for(demo, asked):
     assert study.left_out == {}
 
 
+def test_optional_experiments_change_no_dense_run(demo):
+    """Its early matching keeps a checkpoint, whether it is run or not."""
+    demo["training"]["resnet20"]["keep_epochs"] = None
+    for e in demo["experiments"].values():
+        e["rewind_epochs"] = [0]
+        for part in ("early_matching", "matching_comparison", "diversity", "landscape"):
+            e.pop(part, None)
+    early = {"widths": [1], "rewind_epoch": 0, "matching_epochs": [3]}
+    demo["experiments"]["svhn"] |= {"optional": True, "early_matching": early}
+    required, every = Study(demo), Study(demo | {"run_optional": True})
+    for path in required.paths("dense"):
+        assert required.run(path)["values"] == every.run(path)["values"]
+    assert required.run(required.paths("dense")[0])["values"]["keep_epochs"] == [0, 3]
+
+
+def test_a_study_of_optional_experiments_alone_is_refused(demo):
+    for e in demo["experiments"].values():
+        e["optional"] = True
+    with pytest.raises(StudyError, match=r"^experiments: all are optional; set run_optional"):
+        Study(demo)
+
+
+@pytest.mark.parametrize("axis", ["lengths", "rates"])
+def test_a_factor_written_as_another_number_of_the_same_value_is_the_same(demo, axis):
+    studies = []
+    for values in ([1, 2], [1.0, 2.0]):
+        demo["experiments"]["svhn"][axis] = values
+        studies.append(Study(demo))
+    assert studies[0].fingerprint() == studies[1].fingerprint()
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_optional_experiments_without_their_data_are_no_error_unless_asked_for(demo, asked):
     demo["datasets"]["mnist-folder"] |= {"source": "imagenet", "title": "ImageNet"}

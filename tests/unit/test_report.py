@@ -373,9 +373,9 @@ def test_runs_of_another_length_or_rate_can_be_told_apart(study, text):
     cells = summary.experiments(study)
     at = {name: i for i, name in enumerate(cells.head)}
     by_name = {row[0]: row for row in cells.rows}
-    assert by_name["rates"][at["L"]] == "4"
-    assert by_name["rates"][at["Rate"]] == "2"
-    assert by_name["rates"][at["Methods"]] == "naive, permuted"
+    assert by_name["lengths"][at["L"]] == "2"
+    assert by_name["lengths"][at["Rate"]] == "1, 0.5"
+    assert by_name["lengths"][at["Methods"]] == "naive"
 
 
 def test_convergence_stands_on_top_and_beside_each_claim(folder, study, text, controlled):

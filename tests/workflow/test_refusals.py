@@ -62,7 +62,7 @@ CASES = [
     (
         ["results/demo/tables/table_1.md"],
         "target 'results/demo/tables/table_1.md': study 'demo' has no such target (did you mean "
-        f"results/demo/tables/table_17.md?); {HAS}",
+        f"results/demo/tables/table_19.md?); {HAS}",
     ),
     (
         [RUN.format(3)],

@@ -135,8 +135,9 @@ class Study:
         if self.config["run_optional"]:
             return
         # The same checkpoints with and without them, or the dense networks would train again.
+        optional = any(e["optional"] for e in self.config["experiments"].values())
         for name, recipe in self.config["training"].items():
-            if recipe["keep_epochs"] is None:
+            if optional and recipe["keep_epochs"] is None:
                 recipe["keep_epochs"] = keep_epochs(self.config, name)
         parts = self.config["artefacts"]
         for part in (self.config["experiments"], parts["tables"], parts["figures"]):

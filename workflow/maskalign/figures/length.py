@@ -18,6 +18,7 @@ KEYS = [*PANEL, "method", "matching_epoch", "length", "rate"]
 GAPS = {("lth", "naive"): "lth", ("permuted", "naive"): "permuted", ("naive", "shuffled"): "naive"}
 DODGE = 0.08  # doublings between the intervals of two gaps, so that none covers another
 NUMBERS = ["mean", "std", "low", "high", "n", "diverged", "runs"]
+MARGIN = 1.15  # of the axis of lengths, beyond its ends
 
 
 def draw(study: Study, name: str, sources: Sources) -> Drawing:
@@ -141,7 +142,8 @@ def _axis(ax: Axes, lengths: pd.Series) -> None:
     ax.set_xticks(sorted(lengths.unique()), [f"{v:g}" for v in sorted(lengths.unique())])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.margins(x=0.1)
+    if len(lengths):
+        ax.set_xlim(lengths.min() / MARGIN, lengths.max() * MARGIN)
 
 
 def _hollow(color: str, marker: str) -> dict:

@@ -1,4 +1,4 @@
-# make demo · make watch · make report · make test · make test-bench · make test-browser · make test-faults · make test-slurm ·
+# make demo · make watch · make report · make test · make test-long · make test-bench · make test-browser · make test-faults · make test-slurm ·
 # make test-gpu · make test-mutants · make check · make golden · make gallery · make bench · make bench-gpu ·
 # make reference · make lock:
 # each sets up what it needs.
@@ -8,7 +8,7 @@ BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
 
-.PHONY: demo watch report test test-bench test-browser test-faults test-slurm test-gpu test-mutants check bench bench-gpu gallery \
+.PHONY: demo watch report test test-long test-bench test-browser test-faults test-slurm test-gpu test-mutants check bench bench-gpu gallery \
 	golden reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
@@ -27,6 +27,10 @@ report: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n $(CORES) --dist loadgroup
+
+# Longer runs: data-parallel training, the example of a study of your own, jobs on the GPUs of a workstation.
+test-long: $(READY)
+	$(BIN)/pytest -n $(CORES) tests/long
 
 # The benchmark of the CPU at toy size.
 test-bench: $(READY)

@@ -25,7 +25,7 @@ THIN = {"blocks": [1, 1], "channels": 4}
 RESNET = {"architecture": "resnet20", "options": THIN}
 FAULTY = {"architecture": "faulty:Faulty", "options": THIN}
 BATCH, EPOCHS = 12, 2
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).parents[1] / "unit")  # of the module faulty
 
 # One file a process: the stage as the workflow runs it.
 JOB = """

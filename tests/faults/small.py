@@ -24,6 +24,7 @@ def arguments(folder: Path, stage: str, out: Path, epochs: int, width: int = 1) 
     parents = folder / "parents"
     values = {
         "stage": stage,
+        "method": "naive",
         "version": 1,
         "data": DATA,
         "net": {

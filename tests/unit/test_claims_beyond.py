@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 CONTROLS = {"methods": trained(METHODS), "rewind_epochs": [0, 1]}
-# Of unlike differences, so that no two claims of other methods have the same number.
+# The differences are unlike, so that no two claims of other methods have the same number.
 LEVELS = {name: 50 + 2**i / 64 for i, name in enumerate(CONTROLS["methods"])}
 FIRST_AND_SECOND = {
     "naive_beats_shuffled": ("naive", "shuffled"),

@@ -12,7 +12,7 @@ from maskalign import comparison, comparison_page, gap, reported
 from maskalign.comparison import COMPARED, NOT_COMPARABLE, NOT_RUN, WHOLE
 from maskalign.figures import comparison as figure
 from maskalign.figures import style
-from maskalign.methods import PAPER
+from maskalign.methods import METHODS
 from maskalign.study import Study
 from matplotlib.text import Text
 from scipy import stats
@@ -493,7 +493,7 @@ def test_the_figure_has_a_panel_a_data_set_and_every_cell(whole, table, paper, t
     ]
     points = [line for ax in drawn.axes for line in ax.lines if line.get_linestyle() == "None"]
     assert sum(len(line.get_xdata()) for line in points) == len(table)
-    colors = {style.LOOKS[name].color for name in PAPER}
+    colors = {method.look.color for method in METHODS.values() if method.paper}
     assert {line.get_color() for line in points} == colors
     drawn.draw_without_rendering()  # lays texts out at the figure's own resolution
     box = drawn.bbox

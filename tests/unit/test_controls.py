@@ -175,7 +175,10 @@ def test_the_symmetry_is_derived_only_where_it_is_needed():
         raise AssertionError("a trace")
 
     for method in (shuffled, fan, uniform, erk):
-        method(MASK, Start(NET, refuse, generator("control")))
+        found = method(MASK, Start(NET, refuse, generator("control")))
+        assert found.keys() == MASK.keys()
+    with pytest.raises(AssertionError, match="a trace"):
+        random_permutation(MASK, Start(NET, refuse, generator("control")))
 
 
 # -- a function named by its path ------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_length_that_diverged_was_run_and_one_that_is_not_there_was_not():
 
 
 def test_cells_are_apart():
-    """Of two values of every part of a cell, the second one alone gains from length 1 to 2."""
+    """Every part of a cell has two values; the second one alone gains from length 1 to 2."""
     study = doubled((1, 2), (1, 2), widths=(1, 4), sparsities=(0.8, 0.9), rewind_epochs=(0, 1))
     for part, good, bad in (
         *(("rate", 1, 2), ("width", 1, 4), ("sparsity", 0.8, 0.9), ("rewind_epoch", 0, 1)),
@@ -180,7 +180,7 @@ def lossy(dataset, losses):
     ("dataset", "classes"), [("digits", 10), ("mnist-pairs", 100), ("mnist-folder", 10)]
 )
 def test_a_run_has_not_started_if_its_loss_is_near_that_of_a_guess(dataset, classes):
-    """Of a composed image, both parts are to be told: ten classes become a hundred."""
+    """A composed image has the classes of both parts: ten become a hundred."""
     limit = {10: 2.0723, 100: 4.1447}[classes]  # 0.9 times 2.302585 and 4.605170
     study, runs = lossy(dataset, [limit + 1e-3, limit - 1e-3, 1e9])
     found = convergence.of_study(study, runs).set_index("method")

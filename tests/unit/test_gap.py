@@ -142,7 +142,7 @@ def test_a_share_is_printed_in_percent():
 
 # -- the share that long training leaves -----------------------------------------------------------
 
-# Of pairs whose own shares left, 0.25, 1/3, 0.6 and 0.5, have another mean than the ratio of means.
+# The pairs' own shares, 0.25, 1/3, 0.6 and 0.5, have another mean than the ratio of means.
 LONG = pd.DataFrame({"first": [4.0, 6.0, 5.0, 2.0], "gap": [1.0, 2.0, 3.0, 1.0]})
 
 
@@ -212,12 +212,12 @@ def test_the_share_left_is_said_in_words():
         return 50 + (r["method"] == "permuted") * levels[r["length"]][int(r["pair"])]
 
     results = leveled.results(study, leveled.runs(study, accuracy))
-    assert gap.left_text(results, ("digits", "resnet20")).startswith(
+    assert gap.left_text(gap.left(results), ("digits", "resnet20")).startswith(
         "share of the gap at length 1 left (%): 40 ["
     )
     alone = leveled.study({"methods": ["naive", "permuted"], "lengths": [4]})
     results = leveled.results(alone, leveled.runs(alone, accuracy))
-    assert gap.left_text(results, ("digits", "resnet20")) == (
+    assert gap.left_text(gap.left(results), ("digits", "resnet20")) == (
         f"share of the gap at length 1 left (%): none ({gap.NOT_BOTH})"
     )
 

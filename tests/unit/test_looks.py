@@ -10,7 +10,7 @@ import pytest
 from colorspacious import cspace_convert, deltaE
 from conftest import ROOT
 from maskalign.figures import matching, style
-from maskalign.methods import METHODS, PAPER
+from maskalign.methods import METHODS
 from matplotlib.colors import to_rgb
 from matplotlib.testing.compare import compare_images
 
@@ -24,6 +24,7 @@ SIZES = [  # numbers of widths, rewind epochs, sparsities and data sets
 ]
 FEW_SIZES = [(1, 1, 1, 1), (2, 5, 3, 2), (4, 1, 1, 1)]
 STUDIED = ["figure_03", "figure_04", "figure_05", "figure_09", "figure_13"]
+PAPER = [name for name, method in METHODS.items() if method.paper]
 DRAWN = [*PAPER, "weights"]
 APART = 10.0  # CAM02-UCS; a difference of 1 is just seen where both colours touch
 SEEN = 3.0  # contrast of lines and marks, WCAG 2

@@ -103,7 +103,7 @@ def test_every_layer_with_the_margins_is_as_probable(name):
 
 
 def test_a_draw_does_not_end_with_an_accepted_swap():
-    """Of two layers, an even number of swaps would always lead back to the given one."""
+    """An even number of swaps between two layers would always lead back to the given one."""
     given, g = torch.eye(2).bool(), generator("draws")
     changed = sum(not torch.equal(redraw(given, g), given) for _ in range(40))
     assert 10 < changed < 30

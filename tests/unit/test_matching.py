@@ -531,7 +531,7 @@ def test_mean_and_standard_deviation_count_alike_whatever_their_scale():
     """Means of B differ by 1000, standard deviations by 1; A's decide only where both agree."""
     b = signals([0.0, 1000, 2000], [1.0, 2, 3], 0)
     a = signals([900.0, 100, 2000], [1.0, 2, 3], 1)
-    # Of means alone, B's first channel is A's second.
+    # By their means alone, B's first channel is A's second.
     assert match_activity(observed((b, a)))["layer"].tolist() == [0, 1, 2]
     a = signals([0.0, 1000, 2000], [1.9, 1.1, 3], 1)
     assert match_activity(observed((b, a)))["layer"].tolist() == [0, 1, 2]

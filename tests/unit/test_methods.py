@@ -109,8 +109,8 @@ def test_methods_are_listed_once_and_in_order():
     assert methods.ordered(METHODS, names) == ["dense", "naive", "erk"]
     assert trained(METHODS) == [name for name in METHODS if name not in ("dense", "imp")]
     paper = [name for name, method in METHODS.items() if method.paper]
-    assert paper == methods.PAPER
-    assert set(paper) == {"dense", "imp", *methods.MASKS}
+    assert paper == ["dense", "imp", "lth", "naive", "permuted"]
+    assert methods.MASKS == ("lth", "naive", "permuted")
 
 
 # -- what a random mask depends on -----------------------------------------------------------------
@@ -348,3 +348,9 @@ def test_a_name_of_the_library_is_refused(own):
         config = {"methods": {name: {"function": "own_masks:turned"}}, "experiments": {}}
         with pytest.raises(StudyError, match=rf"^methods\.{name}: the library has a method of"):
             references._check_methods(config)
+
+
+def test_a_title_of_another_method_is_refused(own):
+    entries = {"one": own().config["methods"]["my-turn"] | {"title": "naive"}}
+    with pytest.raises(StudyError, match=r"^methods\.one\.title: 'naive' is the title of method"):
+        references._check_methods({"methods": entries, "experiments": {}})

@@ -167,7 +167,7 @@ def test_runs_of_a_selection_are_at_its_widths():
 DIGITS = {"dataset": "digits", "model": "resnet20"}
 TRIPLE = [(0, 1), (2, 3), (4, 5)]
 RECIPES = (LAST, "activations")
-# Of each method of the demo's experiment on controls: its ticket, its start and its matching.
+# Ticket, start and matching of each method of the demo's experiment on controls.
 CONTROLS = {
     "lth": (0, 0, None, None),
     "naive": (0, 1, None, None),

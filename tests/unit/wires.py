@@ -10,7 +10,7 @@ SPARSITIES = (0.6, 0.8)
 LAST = 4
 # Each round masks half of what is left; the last one lands on the target.
 ROUNDS = {0.6: ["round-1", "sparsity-0.6"], 0.8: ["round-1", "round-2", "sparsity-0.8"]}
-# Of each method: the network whose weights it takes, and whose mask; how the mask is matched; the
+# Each method: the network whose weights it takes, and whose mask; how the mask is matched; the
 # function that makes the mask.
 METHODS = {
     "lth": ("a", "a", None, None),

@@ -5,20 +5,19 @@ They are tested as the paper's claims are, but p-values are adjusted among thems
 
 import pandas as pd
 
-from maskalign.claim import CLOSE, Claim, mean
+from maskalign.claim import ABOVE, CLOSE, Claim, mean
 from maskalign.units import Results
 
 
-def _difference(first: str, second: str, name: str, text: str, kind: str | None = None) -> Claim:
+def _difference(first: str, second: str, name: str, text: str, kind: str = ABOVE) -> Claim:
     """Return the claim on the mean of first - second, from rewind epochs above 0."""
-    more = {"kind": kind} if kind else {}
     return Claim(
         name,
         text,
         f"{first.replace('_', ' ')} - {second.replace('_', ' ')}, points",
         lambda r: mean(r.difference(first, second, late=True)),
         methods=(first, second),
-        **more,
+        kind=kind,
     )
 
 

@@ -54,7 +54,7 @@ def diagnosis(study: Study, entry: dict[str, Any], runs: pd.DataFrame):
 def numbers(study: Study, s: Selection, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of MEASURES of a selection, with columns PLACE, pair, measure and value.
 
-    What has no sparsity, such as the barrier, stands beside every sparsity of its pair.
+    A number without a sparsity, such as the barrier, is repeated for every sparsity of its pair.
     """
     made = selection.of(study, s, runs)
     made = made[made["path"].isin(study.selected(s, "diagnosis"))]

@@ -55,17 +55,29 @@ def share(values: pd.DataFrame) -> dict[str, Any]:
         values: accuracies, percent: one row per pair, columns MASKS; pairs with NaN do not count.
     """
     planned, values = len(values), values[[*MASKS]].dropna()
-    gaps, n = (values["lth"] - values["naive"]).to_numpy(), len(values)
+    parts = (values[method] - values["naive"] for method in ("permuted", "lth"))
+    return _share(*(part.to_numpy() for part in parts), planned, NOT_ABOVE)
+
+
+def _share(part: np.ndarray, whole: np.ndarray, planned: int, not_above: str) -> dict[str, Any]:
+    """Return n, gap (mean of ``whole``), share of it that ``part`` is, and why there is none.
+
+    Args:
+        part, whole: points, [pairs that count].
+        planned: how many pairs there should be.
+        not_above: why, where ``whole`` is not above 0 with 95 %.
+    """
+    n = len(whole)
     row = dict.fromkeys(("gap_low", "gap_high", "share", "low", "high"), math.nan)
-    row |= {"n": n, "gap": gaps.mean() if n else math.nan, "why": ""}
+    row |= {"n": n, "gap": whole.mean() if n else math.nan, "why": ""}
     if n < FEWEST_UNITS:
         return row | {"why": few(n, planned, "pair")}
-    if equal(gaps):
+    if equal(whole):
         return row | {"why": EQUAL}
-    row["gap_low"], row["gap_high"] = stats.ttest_1samp(gaps, 0).confidence_interval(1 - LEVEL)
+    row["gap_low"], row["gap_high"] = stats.ttest_1samp(whole, 0).confidence_interval(1 - LEVEL)
     if not row["gap_low"] > 0:
-        return row | {"why": NOT_ABOVE}
-    return row | ratio((values["permuted"] - values["naive"]).to_numpy(), gaps)
+        return row | {"why": not_above}
+    return row | ratio(part, whole)
 
 
 def left(results: Results) -> pd.DataFrame:
@@ -93,9 +105,8 @@ def left(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=LEFT)
 
 
-def left_text(results: Results, task: tuple[str, str]) -> str:
-    """Return in words the share of the gap at length 1 that is left at the longest length."""
-    table = left(results)
+def left_text(table: pd.DataFrame, task: tuple[str, str]) -> str:
+    """Return in words what ``left`` has of a data set and model."""
     row = table[(table["dataset"] == task[0]) & (table["model"] == task[1])].iloc[0]
     share = share_text(row["share"], row["low"], row["high"])
     return f"share of the gap at length 1 left (%): {share}" + f" ({row['why']})" * bool(row["why"])
@@ -103,18 +114,9 @@ def left_text(results: Results, task: tuple[str, str]) -> str:
 
 def _left(values: pd.DataFrame) -> dict[str, Any]:
     planned, values = len(values), values.dropna()
-    first, last, n = values["first"].to_numpy(), values["gap"].to_numpy(), len(values)
-    row = dict.fromkeys(("gap_low", "gap_high", "share", "low", "high"), math.nan)
-    row |= {"n": n, "gap": first.mean() if n else math.nan, "why": ""}
-    row["gap_longest"] = last.mean() if n else math.nan
-    if n < FEWEST_UNITS:
-        return row | {"why": few(n, planned, "pair")}
-    if equal(first):
-        return row | {"why": EQUAL}
-    row["gap_low"], row["gap_high"] = stats.ttest_1samp(first, 0).confidence_interval(1 - LEVEL)
-    if not row["gap_low"] > 0:
-        return row | {"why": NO_GAP}
-    return row | ratio(last, first)
+    longest = {"gap_longest": values["gap"].mean()}
+    parts = (values[name].to_numpy() for name in ("gap", "first"))
+    return longest | _share(*parts, planned, NO_GAP)
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> dict[str, float]:

@@ -157,9 +157,8 @@ _ALL = [
     ),
 ]
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
-PAPER = [name for name, method in METHODS.items() if method.paper]
 # The paper's three masks: the methods of an experiment that names none.
-MASKS = ("lth", "naive", "permuted")
+MASKS = tuple(name for name, method in METHODS.items() if method.paper and method.start)
 DASHES: dict[str, Dash] = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 
 

@@ -68,8 +68,8 @@ class View:
 
 # The paper's masks, trained as the paper trains them; beside them all other methods; everything.
 PAPER, EARLY, METHODS, EVERYTHING = View(), View(early=True), View(None), View(None, None, None)
-# What each kind of table or figure shows, and what it needs: also twice the length, which tells
-# whether a cell is converged.
+# The view of each kind of table or figure that is not PAPER's. All kinds need the runs of twice the
+# length too, which tell whether a cell is converged.
 VIEWS = {"early_matching": EARLY, "methods": METHODS, "length": EVERYTHING}
 TWICE = 2
 

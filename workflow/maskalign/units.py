@@ -57,7 +57,7 @@ class Results:
 
     @functools.cached_property
     def states(self) -> pd.DataFrame:
-        """What ``convergence.of_study`` returns, without early-matching runs."""
+        """Return the table of ``convergence.of_study``, without early-matching runs."""
         return convergence.of_study(*self._of, [selection.EVERYTHING])
 
     @staticmethod

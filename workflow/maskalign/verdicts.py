@@ -68,12 +68,13 @@ def judge(study: Study, results: Results) -> pd.DataFrame:
     """
     margin, rows = study.config["claims"]["margin"], []
     for family, claim in _every():
+        left = gap.left(results) if claim.longest else None
         for task, part in claim.numbers(results).groupby(TASK):
             tested = _test(claim, part["value"].to_numpy(float), margin)
             about = {"family": family, "claim": claim.name, "text": claim.text}
             about |= {"effect": claim.effect, "unit": claim.unit, "scope": ", ".join(task)}
             about["convergence"] = _convergence(claim, task, results)
-            about["beside"] = gap.left_text(results, task) if claim.longest else ""
+            about["beside"] = gap.left_text(left, task) if left is not None else ""
             rows.append(about | tested)
     table = pd.DataFrame(rows, columns=COLUMNS)
     for _, tested in table[table["p"].notna()].groupby(["family", "scope"]):

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from maskalign import captions, convergence, intervals, origin, selection
+from maskalign import captions, convergence, intervals, selection
 from maskalign.figures import style
 from maskalign.figures.style import Drawing, Sources
 from maskalign.methods import ordered
@@ -17,7 +17,6 @@ KEYS = [*PANEL, "method", "matching_epoch", "length", "rate"]
 # Differences that are drawn, with the look of the method that is ahead or behind.
 GAPS = {("lth", "naive"): "lth", ("permuted", "naive"): "permuted", ("naive", "shuffled"): "naive"}
 DODGE = 0.08  # doublings between the intervals of two gaps, so that none covers another
-NUMBERS = ["mean", "std", "low", "high", "n", "diverged", "runs"]
 MARGIN = 1.15  # of the axis of lengths, beyond its ends
 
 
@@ -31,7 +30,8 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     parts = [selection.shown(study, s, sources.runs, "accuracy", EVERYTHING) for s in shows]
     rows = pd.concat([part.rows for part in parts])
     rows = _longer(rows[rows["method"] != "dense"].assign(pair=lambda r: r["mask_seed"] // 2))
-    data = pd.concat([_accuracies(rows), _gaps(rows)], ignore_index=True)
+    accuracies = intervals.summary(rows, KEYS).assign(kind="accuracy")
+    data = pd.concat([accuracies, _gaps(rows)], ignore_index=True)
     if data.empty:
         return style.nothing(study, name, entry, data)
     of_methods = data["kind"] == "accuracy"
@@ -58,10 +58,6 @@ def _longer(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[lengths > 1]
 
 
-def _accuracies(rows: pd.DataFrame) -> pd.DataFrame:
-    return _summary(rows, KEYS).assign(kind="accuracy")
-
-
 def _gaps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the differences GAPS at the recipe's rate, pair by pair."""
     same = rows[rows["rate"] == 1]
@@ -76,25 +72,7 @@ def _gaps(rows: pd.DataFrame) -> pd.DataFrame:
         both["status"] = lost.map({True: "diverged", False: "completed"})
         both = both.assign(method=f"{first} - {second}", matching_epoch=float("nan"))
         parts.append(both.reset_index())
-    return _summary(pd.concat(parts), KEYS).assign(kind="gap")
-
-
-def _summary(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    lost = rows["status"] == "diverged"
-    kept = rows.assign(value=rows["value"].where(~lost), lost=lost)
-    found = []
-    for key, part in kept.groupby(by, dropna=False):
-        low, high = intervals.of_mean(part["value"])
-        ends = {
-            "low": low,
-            "high": high,
-            "n": part["value"].count(),
-            "diverged": part["lost"].sum(),
-        }
-        mean = {"mean": part["value"].mean(), "std": part["value"].std()}
-        where = dict(zip(by, key, strict=True)) | {"runs": origin.joined(part["path"])}
-        found.append(where | mean | ends)
-    return pd.DataFrame(found, columns=[*by, *NUMBERS])
+    return intervals.summary(pd.concat(parts), KEYS).assign(kind="gap")
 
 
 def _draw_accuracies(study: Study, ax: Axes, own: pd.DataFrame) -> None:

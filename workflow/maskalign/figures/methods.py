@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from maskalign import captions, convergence, intervals, origin, selection
+from maskalign import captions, convergence, intervals, selection
 from maskalign.figures import style
 from maskalign.figures.style import Drawing, Sources
 from maskalign.methods import ordered
@@ -15,7 +15,6 @@ from maskalign.selection import METHODS
 from maskalign.study import Study
 
 PANEL = ["dataset", "model", "width", "sparsity", "rewind_epoch"]
-COLUMNS = [*PANEL, "method", "mean", "low", "high", "n", "diverged", "runs"]
 ROW = 0.16  # inches of a method
 WIDE = 3  # panels beside each other, at most
 PAIR = 3.0  # points of the mark of a pair
@@ -28,7 +27,7 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     shows = entry["shows"]
     parts = [selection.shown(study, s, sources.runs, "accuracy", METHODS) for s in shows]
     rows = pd.concat([part.rows for part in parts])
-    data = _data(rows)
+    data = intervals.summary(rows, [*PANEL, "method", "matching_epoch"])
     sparse = data[data["method"] != "dense"]
     if sparse.empty:
         return style.nothing(study, name, entry, data)
@@ -52,20 +51,6 @@ def draw(study: Study, name: str, sources: Sources) -> Drawing:
     missing = {a: sorted({v for part in parts for v in part.missing[a]}) for a in selection.AXES}
     style.frame(figure, title, _keys(), note=captions.not_run(missing))
     return Drawing(figure, data, _caption(study, name, shows, data, methods, missing))
-
-
-def _data(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the drawn means with their intervals, one row per panel and method."""
-    lost = rows["status"] == "diverged"
-    kept = rows.assign(value=rows["value"].where(~lost), lost=lost)
-    found = []
-    for key, part in kept.groupby([*PANEL, "method", "matching_epoch"], dropna=False):
-        low, high = intervals.of_mean(part["value"])
-        numbers = {"mean": part["value"].mean(), "low": low, "high": high}
-        numbers |= {"n": part["value"].count(), "diverged": part["lost"].sum()}
-        numbers["runs"] = origin.joined(part["path"])
-        found.append(dict(zip([*PANEL, "method", "matching_epoch"], key, strict=True)) | numbers)
-    return pd.DataFrame(found, columns=[*COLUMNS[:6], "matching_epoch", *COLUMNS[6:]])
 
 
 def _panel(

@@ -354,3 +354,10 @@ def test_a_title_of_another_method_is_refused(own):
     entries = {"one": own().config["methods"]["my-turn"] | {"title": "naive"}}
     with pytest.raises(StudyError, match=r"^methods\.one\.title: 'naive' is the title of method"):
         references._check_methods({"methods": entries, "experiments": {}})
+
+
+@pytest.mark.parametrize("entry", [{"start": "a"}, {"ticket": "b"}], ids=str)
+def test_a_mask_permuted_to_b_is_for_b(own, entry):
+    entries = {"one": own().config["methods"]["my-turn"] | {"permuted": True} | entry}
+    with pytest.raises(StudyError, match=r"^methods\.one\.permuted: true is not allowed with "):
+        references._check_methods({"methods": entries, "experiments": {}})

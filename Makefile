@@ -28,8 +28,8 @@ report: $(READY)
 test: $(READY)
 	$(BIN)/pytest -n $(CORES) --dist loadgroup
 
-# Longer runs: data-parallel training, the example of a study of your own, jobs on the GPUs of a workstation, wrong input
-# and a debugger on the command line, the runner of the mutants.
+# Longer runs: data-parallel training, the example of a study of your own, jobs on the GPUs of a workstation, figures at
+# every size, wrong input and a debugger on the command line, the runner of the mutants.
 test-long: $(READY)
 	$(BIN)/pytest -n $(CORES) tests/long
 

@@ -12,7 +12,7 @@ SHOWN = {"dataset": "mnist", "model": "resnet20", "widths": [1, 4]}
 
 def test_a_stand_in_is_named(demo):
     text = captions.subject(Study(demo), [SHOWN])
-    assert text == f"ResNet8 {TIMES}1 and {TIMES}4 on MNIST 14x14 (stands in for CIFAR-10)"
+    assert text == f"ResNet8 {TIMES}1 and {TIMES}4 on MNIST 12x12 (stands in for CIFAR-10)"
 
 
 def test_a_data_set_that_stands_for_itself_has_no_such_text(demo):
@@ -52,7 +52,7 @@ def test_two_models_of_one_title_are_told_apart(demo):
                     shown["model"] = "resnet20-wide"
     other = {"dataset": "mnist-pairs", "model": "resnet20-wide"}
     text = captions.conditions(Study(demo), [SHOWN, other, SHOWN])
-    assert text.count("ResNet8 on MNIST 14x14 is ResNet20 with") == 1
+    assert text.count("ResNet8 on MNIST 12x12 is ResNet20 with") == 1
     assert "ResNet8 on MNIST pairs" in text
 
 

@@ -15,6 +15,15 @@ from maskalign.study import Study
 from maskalign.units import Results
 from maskalign.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED
 
+pytestmark = pytest.mark.xdist_group("claims")  # one process makes the results, once
+
+
+@pytest.fixture
+def demo(demo):
+    """Return the demo's two networks on MNIST."""
+    demo["experiments"] = {name: demo["experiments"][name] for name in ("cifar10", "vgg11")}
+    return demo | {"artefacts": {"tables": {}, "figures": {}}}
+
 
 @pytest.fixture
 def study(demo):

@@ -406,7 +406,7 @@ def test_the_demo_says_for_every_table_why_nothing_is_compared(demo, paper):
     assert "**Nothing is compared: " in page
     for number in (1, *range(5, 17)):
         assert f"- Table {number}, " in page
-    assert "CIFAR-10 is stood in for by MNIST 14x14 (source mnist5k)" in page
+    assert "CIFAR-10 is stood in for by MNIST 12x12 (source mnist5k)" in page
     assert "SVHN is stood in for by digits 8x8 (source digits)" in page
     (text,) = (t for t in _texts(figure.draw(study, table, paper)) if "Nothing" in t)
     assert text.replace("\n", " ") == comparison.nothing(table)

@@ -59,7 +59,7 @@ def test_title_and_note_name_data_runs_and_gaps(demo):
     study = Study(demo)
     drawing = figures.build(study, "figure_05", sources(study))
     shown = [t.get_text() for t in drawn.texts(drawing.figure)]
-    assert "MNIST 14x14 (stands in for CIFAR-10), ResNet8, n = 2 pairs" in shown
+    assert "MNIST 12x12 (stands in for CIFAR-10), ResNet8, n = 2 pairs" in shown
     assert f"Not run at this scale: {TIMES}8, {TIMES}16" in shown
     assert {f"S = 90 %, {TIMES}1", f"S = 95 %, {TIMES}4"} <= set(shown)
 
@@ -143,7 +143,7 @@ def test_single_pairs_and_several_data_sets_are_drawn(demo):
         drawing = figures.build(study, "figure_13", sources(study))
         drawing.figure.draw_without_rendering()
     assert len(drawing.figure.axes) == 4 * 3
-    assert "(a) MNIST pairs 12x12, ResNet8 ×4: A to B" in [
+    assert "(a) MNIST pairs 10x10, ResNet8 ×4: A to B" in [
         t.get_text() for t in drawn.texts(drawing.figure)
     ]
     assert "a single pair (n = 1)" in drawing.caption

@@ -34,6 +34,7 @@ from maskalign.sources import prepare
 from maskalign.study import RESULT_VERSION, Study
 from maskalign.units import Results
 
+pytestmark = pytest.mark.xdist_group("origin")  # one process makes the results, once
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
 
 

@@ -17,6 +17,7 @@ from maskalign.methods import METHODS
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.study import Study
 
+pytestmark = pytest.mark.xdist_group("report")  # one process makes the results, once
 TITLE = "digits <b>&amp;</b>"
 
 

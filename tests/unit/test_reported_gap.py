@@ -98,5 +98,5 @@ def test_the_page_shows_the_papers_shares_beside_the_studys(demo, paper):
     )
     assert "| Table 10, ResNet50 ×1 on ImageNet | none | none | none |  |" in lines
     assert "| Table 8, ResNet20 ×16 on CIFAR-10 | none | none | none | 75 |" in lines
-    ours = "| here: ResNet8 ×4 on MNIST 14x14 |  | {} (n = 5) |  |  |"
+    ours = "| here: ResNet8 ×4 on MNIST 12x12 |  | {} (n = 5) |  |  |"
     assert lines[-2:] == [ours.format("50 [25, 75]"), ours.format("20 [10, 30]")]

@@ -206,7 +206,7 @@ def test_ensembles_at_two_places_are_two_rows(demo, tmp_path):
     table = tables.build(study, "table_01", runs)
     _, markdown, _ = written(table, tmp_path)
     for place, sparsity, epoch in (("S = 90 %, k = 4", 0.9, 4), ("S = 95 %, k = 0", 0.95, 0)):
-        (line,) = [s for s in markdown.splitlines() if place in s and "LTH" in s and "14x14" in s]
+        (line,) = [s for s in markdown.splitlines() if place in s and "LTH" in s and "12x12" in s]
         where = {"dataset": "mnist", "method": "lth", "metric": "kl", "rewind_epoch": epoch}
         found = cell(table, **where)
         assert (found["n"], found["sparsity"]) == (1, sparsity)
@@ -308,7 +308,7 @@ def test_both_ways_of_matching_are_beside_each_other(demo, tmp_path):
         assert found["n"] == len(sparse) == 2
         assert found["mean"] == pytest.approx(sparse.value.mean())
     ways = ["none (naive)", "activations", "weights", "none (LTH)"]
-    models = [f"{model} ×1 / MNIST 14x14" for model in ("ResNet8", "VGG5")]
+    models = [f"{model} ×1 / MNIST 12x12" for model in ("ResNet8", "VGG5")]
     assert list(table.layout.index) == [(model, way) for model in models for way in ways]
     agreed = table.cells[table.cells.metric == "agreement"]
     assert agreed.matching.tolist() == ["weights", "weights"]
@@ -496,7 +496,7 @@ def test_rows_of_methods_are_together_by_model(tmp_path):
     _, table = of_methods(cell | {"sparsities": [0.8, 0.9]}, other, shows=shows)
     names = {1: "ResNet8 ×1", 4: "ResNet8 ×4"}
     assert table.layout.index.tolist() == [
-        *((f"{names[1]} / MNIST 14x14", m) for m in ("LTH", "ERK")),
+        *((f"{names[1]} / MNIST 12x12", m) for m in ("LTH", "ERK")),
         *((f"{names[w]} / digits 8x8", m) for w in (1, 4) for m in ("naive", "own", "fan")),
     ]
     absent = table.layout.map(lambda printed: printed == formats.ABSENT)

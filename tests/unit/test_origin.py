@@ -2,7 +2,6 @@
 
 import json
 
-import finished
 import golden
 import pandas as pd
 import pytest
@@ -33,8 +32,8 @@ from maskalign.results import TABLES, Record
 from maskalign.sources import prepare
 from maskalign.study import RESULT_VERSION, Study
 from maskalign.units import Results
+from synthetic import older
 
-pytestmark = pytest.mark.xdist_group("origin")  # one process makes the results, once
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
 
 
@@ -50,21 +49,6 @@ def sources(study):
         "curves": synthetic.curves(study),
         "planes": synthetic.planes(study),
     }
-
-
-@pytest.fixture(scope="module")
-def folder(study, tmp_path_factory):
-    return finished.write(study, tmp_path_factory.mktemp("finished"))
-
-
-def older(rows, path):
-    """Return the rows with those of one run made by another version and commit."""
-    mine = rows["path"] == path
-    assert mine.any()
-    rows = rows.copy()
-    rows.loc[mine, "versions"] = rows.loc[mine, "versions"].str.replace(r"\d+", "7", regex=True)
-    rows.loc[mine, "commit"] = "0123456789abcdef" + "-dirty"
-    return rows
 
 
 # -- versions --------------------------------------------------------------------------------------
@@ -188,18 +172,6 @@ def test_a_figure_warns(study, sources, name, role, kind):
     assert "0123456789ab-dirty" in caption
 
 
-def test_the_page_warns_on_top(study, folder):
-    assert "Warning" not in report.build(study, folder, ROOT)
-    file = folder / "landscapes.csv"
-    rows, before = selection.read_rows(file), file.read_bytes()
-    older(rows, rows["path"][0]).to_csv(file, index=False)
-    page = report.build(study, folder, ROOT)
-    file.write_bytes(before)
-    warning = page.split('<p class="warning">')[1].split("</p>")[0]
-    assert f"landscape 7 (this code makes {RESULT_VERSION['landscape']})" in warning
-    assert page.index('class="warning"') < page.index('id="claims"')
-
-
 @pytest.mark.parametrize("page", ["claims", "power"])
 def test_the_claims_and_the_power_of_a_pilot_warn_on_top(study, sources, page):
     results = Results(study, sources["runs"], sources["curves"])
@@ -271,17 +243,6 @@ def test_the_points_of_a_line_name_the_lines_of_their_method(study, sources):
     data = figures.build(study, "figure_03", figures.Sources(**sources)).data
     lines = [p for p in study.paths("interpolation") if "/resnet20" in p and "-activations" in p]
     assert set(data["runs"]) == {" ".join(sorted(lines))}
-
-
-def test_the_page_links_each_cell_to_the_records_of_its_runs(study, folder):
-    page = report.build(study, folder, ROOT)
-    part = page.split('<article id="table_05"')[1].split("</article>")[0]
-    cells = pd.read_csv(folder / "tables/table_05.csv")
-    for cell in cells.itertuples():
-        links = [f'<a href="runs/{p}/result.json">{p}</a>' for p in cell.runs.split()]
-        row = next(row for row in part.split("</tr>") if all(link in row for link in links))
-        assert f"<td>{cell.method}</td>" in row
-        assert row.count("<a href=") == len(links)
 
 
 # -- the version of the data -----------------------------------------------------------------------

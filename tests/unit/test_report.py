@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from maskalign import captions, convergence, gap, report, verdicts
+from maskalign import captions, convergence, gap, report, selection, verdicts
 from maskalign.claims_page import TITLES, counted, interval
 from maskalign.methods import METHODS
 from maskalign.report import artefacts, records, rules, summary
-from maskalign.study import Study
+from maskalign.study import RESULT_VERSION, Study
+from synthetic import older
 
 pytestmark = pytest.mark.xdist_group("report")  # one process makes the results, once
 TITLE = "digits <b>&amp;</b>"
@@ -208,6 +209,29 @@ def test_a_diverged_run_is_named_and_its_curve_keeps_its_finite_part(study, lost
     (gaps,) = re.findall(r'<section id="gaps".*?</section>', text, re.S)
     assert lost in gaps
     assert "Not run at this scale: ×4;" in gaps
+
+
+def test_a_run_of_an_older_version_is_warned_of_on_top(study, folder):
+    assert "Warning" not in report.build(study, folder, ROOT)
+    file = folder / "landscapes.csv"
+    rows, before = selection.read_rows(file), file.read_bytes()
+    older(rows, rows["path"][0]).to_csv(file, index=False)
+    page = report.build(study, folder, ROOT)
+    file.write_bytes(before)
+    warning = page.split('<p class="warning">')[1].split("</p>")[0]
+    assert f"landscape 7 (this code makes {RESULT_VERSION['landscape']})" in warning
+    assert page.index('class="warning"') < page.index('id="claims"')
+
+
+def test_each_cell_links_to_the_records_of_its_runs(study, folder):
+    page = report.build(study, folder, ROOT)
+    part = page.split('<article id="table_05"')[1].split("</article>")[0]
+    cells = pd.read_csv(folder / "tables/table_05.csv")
+    for cell in cells.itertuples():
+        links = [f'<a href="runs/{p}/result.json">{p}</a>' for p in cell.runs.split()]
+        row = next(row for row in part.split("</tr>") if all(link in row for link in links))
+        assert f"<td>{cell.method}</td>" in row
+        assert row.count("<a href=") == len(links)
 
 
 def test_barrier_curves_are_those_of_the_csv(folder, text):

@@ -33,7 +33,7 @@ test: $(READY)
 test-long: $(READY)
 	$(BIN)/pytest -n $(CORES) tests/long
 
-# The benchmark of the CPU at toy size.
+# The benchmark of the CPU at toy size; measuring a network for the forecast.
 test-bench: $(READY)
 	$(BIN)/pytest tests/bench
 

@@ -287,6 +287,7 @@ def test_convergence_and_the_share_left_stand_beside_the_longest_claim_alone():
     table = verdicts.judge(study, results).set_index(["claim", "scope"])
     row = table.loc[LONGEST, "digits, resnet20"]
     assert row.convergence == "2 of 2 cells not shown"  # two methods, each at its best rate
+    assert table.loc[LONGEST, "mnist, resnet20"].convergence == row.convergence  # at its own length
     left = gap.left(results).set_index("dataset").loc["digits"]
     share = gap.share_text(left.share, left.low, left.high)
     assert row.beside == f"share of the gap at length 1 left (%): {share}" + (

@@ -1,6 +1,6 @@
-# make demo · make watch · make report · make test · make test-long · make test-bench · make test-browser · make test-faults · make test-slurm ·
-# make test-gpu · make test-mutants · make check · make golden · make gallery · make bench · make bench-gpu ·
-# make reference · make lock:
+# make demo · make watch · make report · make piece · make redraw · make test · make test-long · make test-bench ·
+# make test-browser · make test-faults · make test-slurm · make test-gpu · make test-mutants · make check · make golden ·
+# make gallery · make bench · make bench-gpu · make reference · make lock:
 # each sets up what it needs.
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -8,8 +8,8 @@ BIN := .venv/bin
 LOCK := envs/requirements.lock
 READY := .venv/.ready
 
-.PHONY: demo watch report test test-long test-bench test-browser test-faults test-slurm test-gpu test-mutants check bench bench-gpu gallery \
-	golden reference lock
+.PHONY: demo watch report piece redraw test test-long test-bench test-browser test-faults test-slurm test-gpu \
+	test-mutants check bench bench-gpu gallery golden reference lock
 
 # Snakemake looks for work again once a time span for every job that has ended; a longer span than its
 # second saves a fifth of a core over some hundred short jobs.
@@ -25,13 +25,20 @@ watch: $(READY)
 report: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s report
 
+# The next pair of a study that is run in pieces, and the study from all of its pieces: docs/pieces.md.
+piece: $(READY)
+	$(BIN)/python -m maskalign.pieces next $(STUDY) --cores $(CORES)
+
+redraw: $(READY)
+	$(BIN)/python -m maskalign.pieces redraw $(STUDY) --cores $(CORES)
+
 test: $(READY)
 	$(BIN)/pytest -n $(CORES) --dist loadgroup
 
 # Longer runs: data-parallel training, the example of a study of your own, jobs on the GPUs of a workstation, figures at
-# every size, wrong input and a debugger on the command line, the runner of the mutants.
+# every size, wrong input and a debugger on the command line, the runner of the mutants, a study in pieces.
 test-long: $(READY)
-	$(BIN)/pytest -n $(CORES) tests/long
+	$(BIN)/pytest -n $(CORES) --dist loadgroup tests/long
 
 # The benchmark of the CPU at toy size; measuring a network for the forecast.
 test-bench: $(READY)

@@ -14,7 +14,7 @@ from maskalign.checkpoint import load_tensors
 from maskalign.data import open_data
 from maskalign.methods import METHODS, RECIPE
 from maskalign.seeds import derive
-from maskalign.study import RESULT_VERSION
+from maskalign.versions import RESULT_VERSION
 
 A, B = 4, 7  # init seeds
 LAST = 3  # epochs of dense training

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from chain import LAST, LEVELS, A, B, Chain, record, tensors
 from maskalign.files import write_text
-from maskalign.study import RESULT_VERSION
+from maskalign.versions import RESULT_VERSION
 
 TABLE = Path(__file__).with_name("golden.csv")
 COLUMNS = ["stage", "data", "version", "measure", "value"]
@@ -278,7 +278,7 @@ def problems(table: Table, kind: str, now: dict[str, Numbers]) -> list[str]:
     return [
         f"stage {stage}, data {kind}: {words[0]} ({len(words)} of {len(now[stage])} numbers "
         f"changed); if that is meant, raise RESULT_VERSION['{stage}'] in "
-        "workflow/maskalign/study.py, then `make golden`"
+        "workflow/maskalign/versions.py, then `make golden`"
         for stage, words in changed.items()
         if not changed.keys() & set(FOLLOWS[stage])
     ]

@@ -224,7 +224,7 @@ def test_what_decides_titles_and_convergence_is_what_an_artefact_depends_on(demo
 
 
 def test_the_lowest_panel_that_is_drawn_has_the_labels_of_its_axis():
-    study = read([ROOT / "config/fashion.yaml"])
+    study = read([ROOT / "tests/unit/grids.yaml"])
     figure = figures.build(study, "figure_06", sources(study)).figure
     figure.draw_without_rendering()
     by_column: dict[float, list] = {}

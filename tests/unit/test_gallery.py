@@ -58,28 +58,8 @@ def test_an_unfinished_or_unknown_study_is_refused(tmp_path, demo):
         gallery.collect(Study(demo), tmp_path, tmp_path / "gallery")
     assert not (tmp_path / "gallery").exists()
     demo["study"] = "other"
-    with pytest.raises(ValueError, match="study other: must be one of demo, fashion"):
+    with pytest.raises(ValueError, match="study other: must be one of demo"):
         gallery.collect(Study(demo), tmp_path, tmp_path / "gallery")
-
-
-def test_a_study_with_a_reservation_says_it_wherever_it_is_shown():
-    for name, reservation in gallery.RESERVATIONS.items():
-        page = (KEPT[name] / "claims.md").read_text(encoding="utf-8")
-        assert page.split("\n", 2)[2].startswith(f"**{reservation}**\n")
-        for file in (ROOT / "README.md", ROOT / f"docs/{name}.md"):
-            text = " ".join(file.read_text(encoding="utf-8").replace("**", "").split())
-            assert reservation in text, file
-
-
-def test_a_reservation_goes_on_top_when_the_gallery_is_made_again(tmp_path):
-    study = read([ROOT / "config/fashion.yaml"])
-    for file in gallery.SHOWN["fashion"]:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text("# Claims\n\nThe unit is a pair.\n")
-    gallery.collect(study, tmp_path, tmp_path / "gallery")
-    page = (tmp_path / "gallery/claims.md").read_text(encoding="utf-8")
-    assert page == f"# Claims\n\n**{gallery.RESERVATIONS['fashion']}**\n\nThe unit is a pair.\n"
-    assert (tmp_path / "gallery/table_05.md").read_text() == "# Claims\n\nThe unit is a pair.\n"
 
 
 def test_the_deviations_name_every_point_that_the_paper_leaves_open():

@@ -4,7 +4,8 @@ import golden
 import pytest
 import torch
 from golden import KINDS, VERSIONS, differences, outdated, problems, read, write
-from maskalign.study import PATHS, RESULT_VERSION
+from maskalign.study import PATHS
+from maskalign.versions import RESULT_VERSION
 
 
 def test_the_table_is_of_the_versions_of_the_code():
@@ -53,7 +54,7 @@ def test_a_changed_number_names_its_stage_and_what_to_do(made_up):
     numbers["interpolation"] = NUMBERS | {"loss": 2.01}  # follows from it
     assert problems(table, "pairs", numbers) == [
         "stage match, data pairs: loss was 2, is 2.01 (1 of 3 numbers changed); if that is meant, "
-        "raise RESULT_VERSION['match'] in workflow/maskalign/study.py, then `make golden`"
+        "raise RESULT_VERSION['match'] in workflow/maskalign/versions.py, then `make golden`"
     ]
 
 

@@ -30,8 +30,9 @@ from maskalign import (
 from maskalign.checkpoint import load_tensors, save_tensors
 from maskalign.results import TABLES, Record
 from maskalign.sources import prepare
-from maskalign.study import RESULT_VERSION, Study
+from maskalign.study import Study
 from maskalign.units import Results
+from maskalign.versions import RESULT_VERSION
 from synthetic import older
 
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())

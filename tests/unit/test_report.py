@@ -15,7 +15,8 @@ from maskalign import captions, convergence, gap, report, selection, verdicts
 from maskalign.claims_page import TITLES, counted, interval
 from maskalign.methods import METHODS
 from maskalign.report import artefacts, records, rules, summary
-from maskalign.study import RESULT_VERSION, Study
+from maskalign.study import Study
+from maskalign.versions import RESULT_VERSION
 from synthetic import older
 
 pytestmark = pytest.mark.xdist_group("report")  # one process makes the results, once

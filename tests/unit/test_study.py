@@ -273,8 +273,8 @@ def test_recipes_follow_the_protocol(demo):
 # -- what is run only where it is asked for --------------------------------------------------------
 
 
-def shipped(name, **changes):
-    return Study(yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) | changes)
+def shipped(name, folder="config", **changes):
+    return Study(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()) | changes)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def paper():
 
 def test_runs_are_those_from_before_there_were_controls(paper):
     assert paper.fingerprint() == "8d668ac14d4c3cbf"
-    assert shipped("fashion").fingerprint() == "e9db98bcc98cf1c1"
+    assert shipped("grids", "tests/unit").fingerprint() == "e9db98bcc98cf1c1"
 
 
 def test_optional_experiments_add_runs_and_change_none(paper):

@@ -398,8 +398,8 @@ def test_pairs_begin_at_the_first_pair(demo):
 
 
 def test_widths_with_other_sparsities_have_rows_of_their_own_alone():
-    """The small study's grid is at one width: the other ones lack nothing by it."""
-    study = read([ROOT / "config/fashion.yaml"])
+    """A grid at one width alone: the other widths lack nothing by it."""
+    study = read([ROOT / "tests/unit/grids.yaml"])
     table = tables.build(study, "table_09", synthetic.runs(study))
     run = {(r["width"], r["sparsity"]) for r in map(study.run, study.paths("sparse"))}
     shown = table.cells.dropna(subset=["sparsity"])[["width", "sparsity"]].drop_duplicates()
@@ -409,7 +409,7 @@ def test_widths_with_other_sparsities_have_rows_of_their_own_alone():
 
 
 def test_a_caption_names_the_only_width():
-    study = read([ROOT / "config/fashion.yaml"])
+    study = read([ROOT / "tests/unit/grids.yaml"])
     table = tables.build(study, "table_05", synthetic.runs(study))
     assert "of ResNet8 ×2 on Fashion-MNIST 14x14" in table.caption
 

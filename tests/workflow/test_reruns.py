@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from conftest import ROOT
-from maskalign.study import RESULT_VERSION
+from maskalign.versions import RESULT_VERSION
 from running import TINY, snakemake
 
 PROFILES = ["", "profiles/workstation", "slurm"]
@@ -44,7 +44,7 @@ def test_touching_every_script_retrains_nothing(finished, profile):
 
 
 def test_a_raised_version_runs_its_stage_and_what_follows(finished, monkeypatch):
-    file = finished / "workflow/maskalign/study.py"
+    file = finished / "workflow/maskalign/versions.py"
     text = file.read_text()
     now = f'"match": {RESULT_VERSION["match"]}'
     assert text.count(now) == 1

@@ -10,7 +10,7 @@ import torch
 
 from maskalign.files import write_json
 from maskalign.seeds import generator
-from maskalign.study import RESULT_VERSION
+from maskalign.versions import RESULT_VERSION
 
 PARTS = ("train", "val")
 IMAGENET_CLASSES = 1000

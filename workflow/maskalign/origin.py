@@ -1,13 +1,14 @@
 """The versions and commits behind results, as runs.csv and its like hold them.
 
-Every run has the version of its stage (``study.RESULT_VERSION``) and those of all stages behind it.
+Every run has the version of its stage (``versions.RESULT_VERSION``) and those of all stages behind
+it.
 """
 
 from collections.abc import Iterable
 
 import pandas as pd
 
-from maskalign.study import RESULT_VERSION
+from maskalign.versions import RESULT_VERSION
 
 SHOWN = 12  # characters of a commit
 

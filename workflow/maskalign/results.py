@@ -118,10 +118,11 @@ def _commit() -> str | None:
 
 def write_rows(path: str | Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
     """Write rows as CSV, atomically; a missing value is an empty field."""
-    write_text(path, _csv(rows, columns))
+    write_text(path, csv_text(rows, columns))
 
 
-def _csv(rows: Iterable[dict[str, Any]], columns: list[str]) -> str:
+def csv_text(rows: Iterable[dict[str, Any]], columns: list[str]) -> str:
+    """Return rows as the text of a CSV file; a missing value is an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -142,7 +143,7 @@ def collect(role: str, files: Iterable[str | Path], study: "Study") -> list[dict
     for file in map(Path, files):
         record = read_json(file.with_name("result.json"))
         run = study.run(file.parent.relative_to(study.runs_folder).as_posix())
-        _check(file, record, run["values"])
+        check(file, record, run["values"])
         origin = _origin(run["path"], record)
         if role == "runs":
             shared = identity_of(record["values"]) | {"status": record["status"]} | origin
@@ -161,7 +162,11 @@ def _origin(path: str, record: dict[str, Any]) -> dict[str, Any]:
     return {"path": path, "versions": text, "commit": record["provenance"]["commit"]}
 
 
-def _check(file: Path, record: dict[str, Any], values: dict[str, Any]) -> None:
+def check(file: Path, record: dict[str, Any], values: dict[str, Any]) -> None:
+    """Raise ValueError, one line, if a run's ``record`` in ``file`` was made with other values.
+
+    A run of another result version is no error.
+    """
     values = values | {"version": record["values"].get("version")}
     if record["values_hash"] == values_hash(values):
         return
@@ -176,4 +181,4 @@ def frame(role: str, files: Iterable[str | Path], study: "Study") -> "pd.DataFra
     """Return the rows of ``files`` as they come back from runs.csv and its like."""
     import pandas as pd
 
-    return pd.read_csv(io.StringIO(_csv(collect(role, files, study), TABLES[role])))
+    return pd.read_csv(io.StringIO(csv_text(collect(role, files, study), TABLES[role])))

@@ -14,7 +14,7 @@ from maskalign.archives import Images
 from maskalign.checkpoint import save_tensors
 from maskalign.references import FOLDERS
 from maskalign.seeds import generator
-from maskalign.study import RESULT_VERSION
+from maskalign.versions import RESULT_VERSION
 
 
 def prepare(

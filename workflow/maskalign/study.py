@@ -17,6 +17,7 @@ from maskalign.identity import FACTORS, IDENTITY, values_hash
 from maskalign.plan import Plan, data_values
 from maskalign.references import GIVEN, StudyError, keep_epochs
 from maskalign.schema import validate
+from maskalign.versions import RESULT_VERSION
 
 # What a run is called on disk. The rules use the same templates with wildcards.
 MODEL_PATH = "{protocol}/{dataset}/{model}-x{width}"
@@ -41,10 +42,6 @@ PATHS = {
     + "/diversity/mask-{mask_seed}_sparsity-{sparsity}_rewind-{rewind_epoch}",
     "diagnosis": MODEL_PATH + "/diagnosis/" + _PAIR + "_match-{matching_method}",
 }
-# Raised by hand when a stage's results change, so that Snakemake runs it and what follows again;
-# ``tests/unit/test_golden.py`` fails when results change and the version did not. No job is run
-# again because its code changed.
-RESULT_VERSION = dict.fromkeys(["data", *PATHS], 1) | {"match": 2, "landscape": 2}
 
 NOTHING = "none"  # matching, in a path, of a run that needs no permutation
 

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from maskalign import captions, given, methods, selection
+from maskalign import captions, given, methods, selection, versions
 from maskalign import study as studies
 from maskalign.identity import values_hash
 from maskalign.requests import Requests

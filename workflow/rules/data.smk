@@ -10,7 +10,7 @@ rule data:
         "../../envs/environment.yaml"
     params:
         values=lambda wildcards: STUDY.data(wildcards.dataset),
-        version=studies.RESULT_VERSION["data"],
+        version=versions.RESULT_VERSION["data"],
     message:
         "Prepare {wildcards.dataset}"
     script:

@@ -1,4 +1,4 @@
-"""A plan run without Snakemake makes what Snakemake makes, within its time, and goes on elsewhere."""
+"""A plan run without Snakemake makes the same numbers, keeps its time, and goes on elsewhere."""
 
 import json
 import os

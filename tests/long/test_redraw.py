@@ -1,4 +1,4 @@
-"""Running a study piece by piece, and drawing it from the pieces without training, as a user does."""
+"""Running a study piece by piece, and drawing it from the pieces, as a user does."""
 
 import os
 import shutil
@@ -39,7 +39,9 @@ STUDY = {
         }
     },
     "artefacts": {
-        "tables": {"table_05": {"kind": "accuracy", "shows": [{"dataset": "digits", "model": "net"}]}},
+        "tables": {
+            "table_05": {"kind": "accuracy", "shows": [{"dataset": "digits", "model": "net"}]}
+        },
         "figures": {"figure_01": {"kind": "toy"}},
     },
 }
@@ -65,7 +67,8 @@ def drawn(folder, study):
     return {
         file.relative_to(out).as_posix(): file.read_bytes()
         for file in out.rglob("*")
-        if file.is_file() and file.relative_to(out).parts[0] not in skipped
+        if file.is_file()
+        and file.relative_to(out).parts[0] not in skipped
         # The forecast and the graph of rules are of the workflow, not of the runs.
         and file.name not in ("report.html", "forecast.csv", "forecast.md", "rulegraph.dot")
     }
@@ -103,7 +106,7 @@ def test_redrawing_makes_the_same_files_and_trains_nothing(tiny, tmp_path, monke
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return a folder in which the first piece of a study of two pairs was run, and what was said."""
+    """Return a folder with the first of two pieces, and what the commands said."""
     folder = copy_workflow(tmp_path_factory.mktemp("next"))
     (folder / "cut.yaml").write_text(yaml.safe_dump(STUDY))
     early = command(folder, "redraw", "cut.yaml")

@@ -17,7 +17,8 @@ def made():
     sources = synthetic.runs(study), synthetic.curves(study)
     results = Results(study, *sources)
     table, shares = verdicts.judge(study, results), gap.shares(results)
-    return table, shares, claims_page.markdown(study, table, shares, gap.left(results), sources)
+    longer, left = verdicts.judge_longer(study, results), gap.left(results)
+    return table, shares, claims_page.markdown(study, table, longer, shares, left, sources)
 
 
 def rows_of(page, heading):
@@ -46,7 +47,8 @@ def controlled():
     sources = synthetic.runs(study), synthetic.curves(study)
     results = Results(study, *sources)
     table, shares, left = verdicts.judge(study, results), gap.shares(results), gap.left(results)
-    return table, left, claims_page.markdown(study, table, shares, left, sources)
+    longer = verdicts.judge_longer(study, results)
+    return table, left, claims_page.markdown(study, table, longer, shares, left, sources)
 
 
 @pytest.mark.parametrize("family", claims_page.TITLES)

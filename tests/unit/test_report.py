@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from maskalign import captions, convergence, gap, report, selection, verdicts
+from maskalign import captions, claims_page, convergence, gap, report, selection, verdicts
 from maskalign.claims_page import TITLES, counted, interval
 from maskalign.methods import METHODS
 from maskalign.report import artefacts, records, rules, summary
@@ -441,6 +441,21 @@ def test_the_share_that_long_training_leaves_is_shown_where_there_is_one(text, c
         gap.share_text(row["share"], row["low"], row["high"]),
         *("3", why),
     ]
+
+
+def test_the_claims_at_other_lengths_are_shown_where_there_are_any(text, controlled):
+    assert 'id="claims-by-length"' not in text
+    _, folder, page = controlled
+    table = pd.read_csv(folder / "claims_by_length.csv")
+    part = page.split('<h3 id="claims-by-length">')[1].split("</table>")[0]
+    assert html.escape(claims_page.LONGER, quote=False) in html.unescape(part)
+    rows = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", part, re.S)
+    assert len(rows) == len(table) > 0
+    for row, found in zip(rows, table.itertuples(), strict=True):
+        cells = re.findall(r"<t[dh](?: scope=\"row\")?>(.*?)</t[dh]>", row)
+        assert cells[0] == found.claim.replace("_", " ")
+        assert cells[3:5] == [f"{found.length:g}", found.verdict]
+        assert interval(found.mean, found.low, found.high) in cells[5]
 
 
 def test_a_page_beyond_the_paper_leads_to_all_that_it_names(controlled):

@@ -9,12 +9,18 @@ from maskalign import convergence, gap, origin, verdicts
 from maskalign.study import Study
 from maskalign.units import CELL
 
+LONGER = (
+    "The verdicts above are of length 1. These are the same tests of the runs that train longer, "
+    "at the recipe's learning rate. p-values are adjusted over the claims of a data set, model and "
+    "length, the paper's claims and those beyond it apart."
+)
 TITLES = {"paper": "The paper's claims", "beyond": "Claims beyond the paper"}
 
 
 def markdown(
     study: Study,
     table: pd.DataFrame,
+    longer: pd.DataFrame,
     shares: pd.DataFrame,
     left: pd.DataFrame,
     sources: Iterable[pd.DataFrame],
@@ -24,6 +30,7 @@ def markdown(
     Args:
         study: the study.
         table: what ``verdicts.judge`` returns.
+        longer: what ``verdicts.judge_longer`` returns.
         shares: what ``gap.shares`` returns.
         left: what ``gap.left`` returns.
         sources: runs.csv and connectivity.csv. Below the title stands a warning if their rows have
@@ -42,7 +49,7 @@ def markdown(
             lines.append(f"| {row.text} | **{row.supported}** | {counts} |")
         lines += ["", f"### {title} by data set and model", ""]
         lines += _tests(table[table["family"] == family])
-    return "\n".join([*lines, *_shares(shares), *_left(left)]) + "\n"
+    return "\n".join([*lines, *_longer(longer), *_shares(shares), *_left(left)]) + "\n"
 
 
 def _tests(table: pd.DataFrame) -> list[str]:
@@ -54,6 +61,21 @@ def _tests(table: pd.DataFrame) -> list[str]:
         n = counted(row.n, row.planned, row.unit)
         cells = [row.claim, row.scope, row.verdict, effect, n, row.test, p, row.why]
         lines.append(f"| {' | '.join([*cells, row.convergence, row.beside])} |")
+    return lines
+
+
+def _longer(table: pd.DataFrame) -> list[str]:
+    if table.empty:
+        return []
+    lines = ["", "## The claims at other lengths of sparse training", "", LONGER, ""]
+    heads = ["Claim", "Data set, model", "Length", "Supported", "Effect", "n", "p (Holm)"]
+    lines += _head([*heads, "Why undecided", "Convergence"])
+    for row in table.itertuples():
+        p = "" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}"
+        effect = f"{row.effect}: {interval(row.mean, row.low, row.high)}"
+        cells = [row.claim, row.scope, f"{row.length:g}", row.verdict, effect]
+        cells += [counted(row.n, row.planned, row.unit), p, row.why, row.convergence]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

@@ -22,10 +22,10 @@ VERSION = {
     "runs": 2,
     "tables": 7,
     "figures": 7,
-    "claims": 5,
+    "claims": 6,
     "comparison": 5,
     "forecast": 1,
-    "report": 5,
+    "report": 6,
 }
 AXES = {"widths": "width", "sparsities": "sparsity", "rewind_epochs": "rewind_epoch"}
 KEYS = [

@@ -5,6 +5,7 @@ A claim compares pairs only over cells that the study plans for every pair of a 
 else a pair with other cells would differ by its cells.
 """
 
+import copy
 import functools
 import itertools
 import math
@@ -21,7 +22,6 @@ TASK = ["dataset", "model"]
 UNIT = [*TASK, "pair"]  # pair p has the seeds 2p and 2p + 1; the mask of A has the seed 2p
 CELL = ["width", "sparsity", "rewind_epoch"]
 FACTORS = ["length", "rate"]
-STANDARD = (1, 1)  # length and rate of the recipe
 
 
 class Results:
@@ -30,7 +30,8 @@ class Results:
     Attributes:
         every: test accuracy, percent; index UNIT, CELL and FACTORS, columns the study's methods.
         planned_of_every: whether the study plans the run; as ``every``.
-        accuracy, planned: the same of the recipe's length and rate; index UNIT and CELL.
+        length: the length of sparse training that is looked at, 1 unless ``at`` changed it.
+        accuracy, planned: the same of that length and the recipe's rate; index UNIT and CELL.
         rises: largest rise of the corrected test error above the dense network's on the line from
             it to its last IMP round, that end included, points; index UNIT, width, sparsity.
         ensembles: ``disagreement`` (share of test samples) and ``gain`` (points) of the ensembles
@@ -47,13 +48,28 @@ class Results:
         names = methods.trained(study.methods)
         table = table.reindex(columns=itertools.product(["value", "planned"], names))
         self.every, self.planned_of_every = table["value"].astype(float), table["planned"].eq(True)
-        self.accuracy = self.of_factors(self.every, *STANDARD)
-        self.planned = self.of_factors(self.planned_of_every, *STANDARD)
+        self._look_at(1)
         self._of = study, runs
         self._lines = pd.MultiIndex.from_tuples(_planned_lines(study), names=[*UNIT, "width"])
         self._barriers = pd.concat([_barriers(study, s, runs) for s in shows])
         self.rises = _series([_rise(study, path, curves) for path in study.paths("imp_barrier")])
         self.ensembles = _ensembles(study, runs)
+
+    def at(self, length: float) -> "Results":
+        """Return these results with sparse training of another ``length``, at the recipe's rate."""
+        found = copy.copy(self)
+        found._look_at(length)
+        return found
+
+    def _look_at(self, length: float) -> None:
+        self.length = length
+        self.accuracy = self.of_factors(self.every, length, 1)
+        self.planned = self.of_factors(self.planned_of_every, length, 1)
+
+    def lengths(self) -> list[float]:
+        """Return the lengths that sparse training is planned for at the recipe's rate."""
+        index = self.planned_of_every.index[self.planned_of_every.any(axis=1)].to_frame(index=False)
+        return sorted(index.loc[index["rate"] == 1, "length"].unique().tolist())
 
     @functools.cached_property
     def states(self) -> pd.DataFrame:

@@ -66,8 +66,31 @@ def judge(study: Study, results: Results) -> pd.DataFrame:
         ``convergence`` says how many cells of its methods have converged, ``beside`` what else is
         to be read with it.
     """
+    return _judge(study, results, list(_every()))
+
+
+def judge_longer(study: Study, results: Results) -> pd.DataFrame:
+    """Make the tests of claims that compare sparse training at every other length than 1.
+
+    They stand beside the verdicts, which are those of length 1, and change none. p-values are
+    adjusted over the claims of one family, data set, model and length.
+
+    Returns:
+        As ``judge``, with a column ``length``: one row per claim, scope and length at which the
+        study plans its runs.
+    """
+    compared = [(f, claim) for f, claim in _every() if claim.methods and not claim.longest]
+    parts = [pd.DataFrame(columns=[*COLUMNS, "length"])]
+    for length in results.lengths():
+        if length != 1:
+            table = _judge(study, results.at(length), compared)
+            parts.append(table[table["planned"] > 0].assign(length=length))
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+
+
+def _judge(study: Study, results: Results, claims: list[tuple[str, Claim]]) -> pd.DataFrame:
     margin, rows = study.config["claims"]["margin"], []
-    for family, claim in _every():
+    for family, claim in claims:
         left = gap.left(results) if claim.longest else None
         converged = _convergence(claim, results)
         for task, part in claim.numbers(results).groupby(TASK):
@@ -130,7 +153,7 @@ def _convergence(claim: Claim, results: Results) -> dict[tuple[str, str], str]:
         parts = [found.rename(columns={f"rate_{m}": "rate"}) for m in claim.methods]
     else:
         found = results.difference(*claim.methods, late=claim.late).rename("value").reset_index()
-        parts, length = [found.assign(rate=1.0)] * 2, 1
+        parts, length = [found.assign(rate=1.0)] * 2, results.length
     if found.empty:
         return {}
     named = zip(claim.methods, parts, strict=True)

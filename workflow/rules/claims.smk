@@ -6,6 +6,7 @@ rule claims:
         csv=f"{OUT}/claims.csv",
         shares=f"{OUT}/shares.csv",
         lengths=f"{OUT}/lengths.csv",
+        longer=f"{OUT}/claims_by_length.csv",
         markdown=report(
             f"{OUT}/claims.md",
             caption="../report/claims.rst",

@@ -11,8 +11,10 @@ with job(snakemake):
     sources = [selection.read_rows(file) for file in (given.runs, given.curves)]
     results = Results(config, *sources)
     table, shares, left = verdicts.judge(config, results), gap.shares(results), gap.left(results)
+    longer = verdicts.judge_longer(config, results)
     files.write_text(made.csv, table.to_csv(index=False))
     files.write_text(made.shares, shares.to_csv(index=False))
     files.write_text(made.lengths, left.to_csv(index=False))
-    page = claims_page.markdown(config, table, shares, left, sources)
+    files.write_text(made.longer, longer.to_csv(index=False))
+    page = claims_page.markdown(config, table, longer, shares, left, sources)
     files.write_text(made.markdown, page)

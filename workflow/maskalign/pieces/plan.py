@@ -124,7 +124,8 @@ def _job(study: Study, path: str) -> Job:
     arguments |= {name: f"{own}/{file}" for name, file in written.items()}
     arguments |= {"data": data, "values": run["values"], "result": f"{own}/result.json"}
     state = [f"results/{study.name}/state/{path}"] if run["stage"] in STATEFUL else []
-    arguments |= {"state": folder for folder in state}
+    if state:
+        arguments["state"] = state[0]
     needs = [data, *dict.fromkeys(pieces.parents(run))]
     about: Job = {"name": path, "function": function, "arguments": arguments, "needs": needs}
     about |= {"state": state}

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 from packaging.requirements import Requirement
 
-from maskalign import captions, comparison, origin, reported, selection
+from maskalign import captions, claims_page, comparison, origin, reported, selection
 from maskalign.methods import METHODS, Dash, ordered, titles
 from maskalign.report import artefacts, records, rules, summary
 from maskalign.results import DIVERGED, provenance
@@ -43,7 +43,9 @@ def build(study: Study, folder: Path, root: Path) -> str:
         study=study,
         warning=origin.warning(pd.concat([*made, points])),
         scale=summary.scale(study, runs),
+        about_longer=claims_page.LONGER,
         claims=summary.claims(study, pd.read_csv(folder / "claims.csv")),
+        longer=summary.longer(study, pd.read_csv(folder / "claims_by_length.csv")),
         shares=summary.shares(study, pd.read_csv(folder / "shares.csv")),
         left=summary.left(study, pd.read_csv(folder / "lengths.csv")),
         convergence=summary.converged(study, made[0]),

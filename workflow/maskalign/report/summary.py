@@ -113,6 +113,35 @@ def left(study: Study, table: pd.DataFrame) -> Cells:
     return Cells(head, rows, 2)
 
 
+def longer(study: Study, table: pd.DataFrame) -> Cells:
+    """Return the tests of claims at other lengths than 1.
+
+    Args:
+        study: the study.
+        table: claims_by_length.csv.
+    """
+    head = ["Claim", "Data set", "Model", "Length", "Supported", "Effect", "n", "p (Holm)"]
+    rows = []
+    for row in _filled(table, "why", "convergence", "beside").to_dict("records"):
+        dataset, model = row["scope"].split(", ")
+        p = "" if math.isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
+        rows.append(
+            [
+                row["claim"].replace("_", " "),
+                captions.data_title(study, dataset),
+                captions.model_title(study, model),
+                f"{row['length']:g}",
+                row["verdict"],
+                f"{row['effect']}: {interval(row['mean'], row['low'], row['high'])}",
+                counted(row["n"], row["planned"], row["unit"]),
+                p,
+                row["why"],
+                row["convergence"],
+            ]
+        )
+    return Cells([*head, "Undecided because", "Convergence"], rows, 1)
+
+
 def shares(study: Study, table: pd.DataFrame) -> Cells:
     """Return the shares of the gap over all late cells and by width and sparsity.
 

@@ -119,6 +119,12 @@ def test_packing_again_changes_no_byte(packed, finished, study, monkeypatch):
     assert {f: f.read_bytes() for f in kept} == kept
 
 
+def test_another_order_of_experiments_is_the_same_study(packed):
+    other = config()
+    other["experiments"] = dict(reversed(other["experiments"].items()))
+    unpack_all(Study(other))
+
+
 def test_its_tables_are_those_of_the_study(packed, tiny, study):
     whole = pd.read_csv(tiny / "results/tiny/runs.csv")
     for pair, paths in pieces.pairs(study).items():

@@ -266,7 +266,8 @@ def unpack(file: Path) -> None:
                     raise ValueError(f"it holds {member.name}, which is no result")
             tar.extractall(filter="data")
     except (EOFError, ValueError, tarfile.TarError) as error:
-        raise ValueError(f"{file}: is no archive of a plan's jobs ({error})") from None
+        why = " ".join(str(error).split())
+        raise ValueError(f"{file}: is no archive of a plan's jobs ({why})") from None
 
 
 class Worker:

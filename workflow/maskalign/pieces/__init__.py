@@ -70,7 +70,7 @@ def pack(study: Study, pair: int) -> Path:
     Raises:
         OSError, ValueError: one line, if a run is missing, or was made with other values.
     """
-    paths, place = pairs(study)[pair], folder(study, pair)
+    paths, place = sorted(pairs(study)[pair]), folder(study, pair)
     at = {path: Path(study.runs_folder, path) for path in paths}
     records = {path: _nameless(read_json(where / "result.json")) for path, where in at.items()}
     for name, (rows, columns) in _tables(study, paths).items():
@@ -92,7 +92,7 @@ def unpack(study: Study, pair: int) -> None:
         OSError, ValueError: one line, if the piece is damaged or of other values than the study's,
             or if a run is there with other numbers.
     """
-    place, paths = folder(study, pair), pairs(study)[pair]
+    place, paths = folder(study, pair), sorted(pairs(study)[pair])
     records = _read_records(place / RECORDS)
     if records.keys() != set(paths):
         path = min(records.keys() ^ set(paths))

@@ -43,7 +43,7 @@ def main() -> int:
     try:
         return COMMANDS[options.command](read(options.study), options)
     except (OSError, ValueError) as error:
-        sys.exit(f"{options.command}: {error}")
+        sys.exit(f"{options.command}: {' '.join(str(error).split())}")
 
 
 def run_next(study: Study, options: argparse.Namespace) -> int:
@@ -102,7 +102,8 @@ def _say(pair: int, place: Path) -> None:
 
 def _snakemake(options: argparse.Namespace, *arguments: str) -> int:
     command = [sys.executable, "-m", "snakemake", "--cores", str(options.cores)]
-    command += ["--max-jobs-per-timespan", "1000/10s", "--configfile", *options.study]
+    command += ["--max-jobs-per-timespan", "1000/10s", "--rerun-incomplete"]
+    command += ["--configfile", *options.study]
     return subprocess.run([*command, *arguments], check=False).returncode
 
 

@@ -85,7 +85,7 @@ bench: $(READY)
 bench-gpu: $(READY)
 	$(BIN)/python -m maskalign.bench.gpu $(if $(BUDGET),--budget $(BUDGET))
 
-# The figures and tables that the README shows; make gallery STUDY=config/fashion.yaml for the other ones.
+# The figures and tables that the README shows.
 gallery: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --max-jobs-per-timespan 1000/10s all --configfile $(STUDY)
 	$(BIN)/python -m maskalign.gallery $(STUDY)

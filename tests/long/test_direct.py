@@ -17,6 +17,18 @@ from maskalign.pieces.plan import plan
 from maskalign.study import Study
 from test_pieces import config
 
+SLOW = """
+import time
+from maskalign import stages, training
+training.CHECKPOINT_SECONDS = 0
+def dense(**arguments):
+    save = training._save
+    def slowly(*given, **named):
+        save(*given, **named)
+        time.sleep(5)
+    training._save = slowly
+    stages.dense(**arguments)
+"""
 # What the machine of a plan need not have.
 ABSENT = ("snakemake", "pandas", "yaml", "matplotlib", "statsmodels", "jinja2", "rich")
 NO_OTHERS = f"""
@@ -93,20 +105,31 @@ def test_an_archive_goes_on_where_time_was_up(study, tmp_path):
     assert run(whole, "plan.json", "--archive", "a.tar.gz", "--jobs", "2").returncode == 0
     first = put(tmp_path / "first", plan(study, [1]))
     two = ("--jobs", "2")  # of one thread each: sums round alike
+    slow(first)
     process = run(first, "plan.json", "--archive", "a.tar.gz", *two, wait=False)
-    imp = first / "results/tiny/runs/paper/digits/resnet20-x1/imp/mask-2/round-1/result.json"
-    wait_for(lambda: imp.exists())
+    stopped = "paper/digits/resnet20-x1/dense/init-2"
+    wait_for(lambda: list((first / "results/tiny/state" / stopped).rglob("resume.safetensors")))
     process.terminate()
     text, _ = process.communicate(timeout=60)
     assert process.returncode != 0, text
+    assert f"{stopped}:" not in text
     second = put(tmp_path / "second", plan(study, [1]))
     shutil.copy(first / "a.tar.gz", second)
     done = run(second, "plan.json", "--archive", "b.tar.gz", *two, "--resume", "a.tar.gz")
     assert done.returncode == 0, done.stdout
-    ran = {line.split(":")[0] for line in done.stdout.splitlines()}
-    kept = {p.parent.relative_to(first / "results/tiny/runs").as_posix() for p in [imp]}
-    assert not kept & ran
+    log = (second / f"results/tiny/logs/{stopped}.log").read_text()
+    assert "going on from epoch" in log
     assert numbers(second) == numbers(whole)
+
+
+def slow(folder):
+    """Let the trainings of dense networks take long, and save all the time."""
+    (folder / "slow.py").write_text(SLOW)
+    content = json.loads((folder / "plan.json").read_text())
+    for job in content["jobs"]:
+        if job["function"] == "maskalign.stages:dense":
+            job["function"] = "slow:dense"
+    (folder / "plan.json").write_text(json.dumps(content))
 
 
 def test_no_job_runs_after_the_budget(study, tmp_path):
@@ -173,7 +196,14 @@ def test_the_study_for_a_gpu_is_cut_into_pieces():
         (["plan.json", "--jobs", "0"], "--jobs 0 is not allowed, must be at least 1"),
         (["plan.json", "--budget", "-3"], "--budget -3 is not allowed, must be at least 1"),
         (["plan.json", "--resume", "bad.json"], "bad.json: is no archive of a plan's jobs"),
-        (["plan.json", "--resume", "evil.tar.gz"], "it holds evil.txt, which is no result"),
+        (
+            ["plan.json", "--resume", "up.tar.gz"],
+            "it holds results/tiny/../x.py, which is no result",
+        ),
+        (
+            ["plan.json", "--resume", "evil.tar.gz"],
+            "it holds evil.txt, which is no result of 'tiny'",
+        ),
     ],
 )
 def test_a_wrong_call_ends_in_a_line(study, tmp_path, arguments, line):
@@ -182,6 +212,8 @@ def test_a_wrong_call_ends_in_a_line(study, tmp_path, arguments, line):
     (tmp_path / "evil.txt").write_text("evil")
     with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "evil.txt", "evil.txt")
+    with tarfile.open(tmp_path / "up.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "evil.txt", "results/tiny/../x.py")
     done = run(tmp_path, *arguments, "--archive", "a.tar.gz")
     assert done.returncode == 2
     assert line in done.stdout.splitlines()[-1]
@@ -197,20 +229,125 @@ def test_what_does_not_fit_is_left_out_and_made_again(tmp_path, monkeypatch):
         file = Path("results/s/runs", name)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(os.urandom(size))
+        if name.endswith("json"):
+            file.write_text(json.dumps({"values_hash": "x", "more": "." * 250}))
     made = "results/s/runs/{}/result.json"
-    first = {"needs": ["data"], "reads": [], "makes": made.format("a"), "state": []}
+    first = {"needs": ["data"], "reads": [], "makes": made.format("a"), "state": [], "values": "x"}
     reads = [f"results/s/runs/a/{name}.safetensors" for name in ("model", "mask")]
-    second = {"needs": ["a"], "reads": reads, "makes": made.format("b"), "state": []}
+    second = {"needs": ["a"], "reads": reads, "makes": made.format("b"), "state": [], "values": "x"}
     data = {"needs": [], "reads": [], "makes": "results/s/data/d.safetensors", "state": []}
     jobs = {"data": data, "a": first, "b": second}
     omitted = direct.archive(Path("a.tar.gz"), jobs, {"b"})
     assert omitted == [Path(reads[1])]
     assert Path("a.tar.gz").stat().st_size < 1200
     shutil.rmtree("results")
-    direct.unpack(Path("a.tar.gz"))
+    direct.unpack(Path("a.tar.gz"), "s")
     assert direct.unfinished(jobs) == {"data", "a", "b"}  # b lacks the mask of a
     Path(reads[1]).touch()
     assert direct.unfinished(jobs) == {"data", "b"}
+
+
+def test_a_checkpoint_that_did_not_fit_is_made_again(study, tmp_path, monkeypatch):
+    """Though another one of its folder did."""
+    monkeypatch.chdir(tmp_path)
+    jobs = {job["name"]: job for job in plan(study, [1])["jobs"]}
+    name = next(name for name in jobs if "/naive/" in name)
+    (init,) = [n for n in jobs[name]["needs"] if "/dense/" in n]
+    for job in jobs.values():
+        done(job)
+        for file in job["reads"]:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).touch()
+    assert direct.unfinished(jobs) == set()
+    Path(jobs[name]["makes"]).unlink()
+    assert direct.unfinished(jobs) == {name}
+    (checkpoint,) = [f for f in jobs[name]["reads"] if "checkpoints" in f]
+    assert checkpoint.endswith("epoch-0000.safetensors")
+    Path(checkpoint).rename(Path(checkpoint).with_name("epoch-0001.safetensors"))
+    assert direct.unfinished(jobs) == {name, init}
+
+
+def test_results_and_data_of_other_values_are_made_again(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = {job["name"]: job for job in plan(study, [1])["jobs"]}
+    for job in jobs.values():
+        done(job)
+        for file in job["reads"]:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).touch()
+    assert direct.unfinished(jobs) == set()
+    data, run_ = (next(n for n in jobs if part in n) for part in ("data/digits", "/naive/"))
+    done(jobs[data], "other")
+    assert direct.unfinished(jobs) == {data}
+    done(jobs[data])
+    done(jobs[run_], "other")
+    assert direct.unfinished(jobs) == {run_}
+
+
+def done(job, values=None):
+    """Let a job look done, with the values of its plan or with others."""
+    made = Path(job["makes"])
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_text(json.dumps({"values_hash": values or job["values"]}))
+    if made.name != direct.RECORD:
+        direct.mark_of(job).write_text(values or job["values"])
+
+
+def test_changed_data_is_prepared_and_trained_on_again(study, tmp_path):
+    put(tmp_path, plan(study, [1]))
+    arguments = ("plan.json", "--archive", "a.tar.gz", "--jobs", "2")
+    assert run(tmp_path, *arguments).returncode == 0
+    before = numbers(tmp_path)
+    assert "0 of" in run(tmp_path, *arguments).stdout.splitlines()[0]
+    other = config()
+    other["datasets"]["digits"]["train_images"] = 140
+    put(tmp_path, plan(Study(other), [1]))
+    assert run(tmp_path, *arguments).returncode == 0
+    fresh = put(tmp_path / "fresh", plan(Study(other), [1]))
+    assert run(fresh, *arguments).returncode == 0
+    assert numbers(tmp_path) == numbers(fresh) != before
+
+
+def test_what_is_there_stays_when_an_archive_is_put_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").mkdir()
+    runs = ("results/tiny/runs/done", "results/tiny/runs/open")
+    with tarfile.open("a.tar.gz", "w:gz") as tar:
+        for run_ in runs:
+            for name in ("result.json", "history.csv"):
+                Path("old", name).write_text("archive")
+                tar.add(f"old/{name}", f"{run_}/{name}")
+    for run_, name in zip(runs, ("result.json", "history.csv"), strict=True):
+        Path(run_).mkdir(parents=True)
+        Path(run_, name).write_text("here")
+    assert direct.unpack(Path("a.tar.gz"), "tiny") == 1
+    assert [p.name for p in Path(runs[0]).iterdir()] == ["result.json"]
+    assert Path(runs[0], "result.json").read_text() == "here"
+    assert Path(runs[1], "result.json").read_text() == "archive"
+    assert Path(runs[1], "history.csv").read_text() == "here"
+
+
+def test_a_process_that_cannot_start_ends_the_run(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("no memory")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(direct.subprocess, "Popen", fails)
+    jobs = {
+        n: {
+            "name": n,
+            "needs": [],
+            "reads": [],
+            "makes": f"results/s/{n}",
+            "state": [],
+            "epochs": 1,
+        }
+        for n in ("a", "b", "c")
+    }
+    options = type("Options", (), {"jobs": 2, "budget": None, "archive": Path("a.tar.gz")})
+    running = direct.Run(jobs, options)
+    assert running.all() == 1
+    assert running.failed == dict.fromkeys(jobs, "OSError: no memory")
 
 
 def wait_for(condition, seconds=60):
@@ -235,7 +372,7 @@ def test_a_plan_is_data(study):
     assert yaml.safe_load(json.dumps(content)) == content
     assert content["jobs"][0]["epochs"] == 0
     for job in content["jobs"]:
-        own = {v for v in job["arguments"].values() if isinstance(v, str)}
-        assert {*job["reads"]} <= own | {
-            file for v in job["arguments"].values() if isinstance(v, list) for file in v
-        }
+        given = json.dumps([v for k, v in job["arguments"].items() if k not in ("values", "spec")])
+        assert all(file in given or str(Path(file).parent) in given for file in job["reads"])
+        others = {Path(n).as_posix() for n in job["needs"]}
+        assert all(any(need in file for need in others) for file in job["reads"])

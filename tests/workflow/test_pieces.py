@@ -194,6 +194,40 @@ def test_a_table_with_other_numbers_than_the_records_is_refused(packed, study):
         pieces.unpack(study, 0)
 
 
+@pytest.mark.parametrize("name", ["histories.csv.gz", "connectivity.csv.gz", "landscapes.csv.gz"])
+def test_a_lost_table_is_named_and_comes_back(packed, study, name):
+    """Without it, Snakemake would train again to make the files that the table holds."""
+    file = pieces.folder(study, 0) / name
+    content = file.read_bytes()
+    file.unlink()
+    with pytest.raises(ValueError, match=rf"pair-0/{name}: lacks run \S+$"):
+        unpack_all(study)
+    file.write_bytes(content)
+    unpack_all(study)
+    assert {Path(name).name for name in files(packed)} == {*NUMBERS}
+    assert len([f for f in files(packed) if f.endswith("history.csv")]) == 41
+
+
+@pytest.mark.parametrize("name", ["history.csv", "curve.csv", "grid.csv"])
+def test_a_run_without_its_file_is_not_packed(finished, study, tmp_path, monkeypatch, name):
+    shutil.copytree(finished / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    next(Path(study.runs_folder).rglob(name)).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        for pair in pieces.pairs(study):
+            pieces.pack(study, pair)
+
+
+def test_the_same_numbers_of_another_commit_are_no_other_numbers(packed, study):
+    unpack_all(study)
+    file = Path(study.runs_folder, pieces.pairs(study)[0][0], "result.json")
+    record = json.loads(file.read_text())
+    record["provenance"]["commit"] = "0" * 40
+    file.write_text(json.dumps(record))
+    unpack_all(study)
+    assert json.loads(file.read_text()) == record
+
+
 @pytest.mark.parametrize("name", ["records.json.gz", "runs.csv.gz", "histories.csv.gz"])
 def test_a_damaged_file_is_named(packed, study, name):
     file = pieces.folder(study, 0) / name

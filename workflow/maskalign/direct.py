@@ -29,6 +29,7 @@ from maskalign.files import atomic
 
 BEGAN = time.monotonic()
 LIMIT = 16_000_000  # bytes of an archive
+RECORD = "result.json"
 NUMBERS = (".json", ".csv")  # files that are kept of every finished run
 
 Job = dict[str, Any]
@@ -54,9 +55,9 @@ def main() -> int:
         if value is not None and value < least:
             parser.error(f"--{name} {value:g} is not allowed, must be at least {least}")
     try:
-        jobs = read(options.plan)
+        study, jobs = read(options.plan)
         if options.resume:
-            unpack(options.resume)
+            unpack(options.resume, study)
     except (OSError, ValueError, tarfile.TarError) as error:
         parser.error(" ".join(str(error).split()))
     # As an exception, so that running jobs are ended and the archive is written.
@@ -64,14 +65,15 @@ def main() -> int:
     return Run(jobs, options).all()
 
 
-def read(file: Path) -> dict[str, Job]:
-    """Return the jobs of a plan by name, each after those that it needs.
+def read(file: Path) -> tuple[str, dict[str, Job]]:
+    """Return the study of a plan, and its jobs by name, each after those that it needs.
 
     Raises:
         ValueError: one line, if the file is no plan.
     """
     try:
-        jobs = {job["name"]: job for job in json.loads(file.read_text(encoding="utf-8"))["jobs"]}
+        content = json.loads(file.read_text(encoding="utf-8"))
+        study, jobs = content["study"], {job["name"]: job for job in content["jobs"]}
         known: set[str] = set()
         for name, job in jobs.items():
             if late := set(job["needs"]) - known:
@@ -79,7 +81,7 @@ def read(file: Path) -> dict[str, Job]:
             known.add(name)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: is no plan of jobs ({error})") from None
-    return jobs
+    return study, jobs
 
 
 class Run:
@@ -108,7 +110,8 @@ class Run:
             with self.lock:
                 self.ending = True
                 self.lock.notify_all()
-            for worker in self.workers:
+                workers = list(self.workers)
+            for worker in workers:
                 worker.kill()
             for thread in threads:
                 if thread.ident:
@@ -140,10 +143,13 @@ class Run:
         worker = None
         while (job := self._next()) is not None:
             began = time.monotonic()
-            worker = worker or self._start()
-            why = worker.run(job)
+            try:
+                worker = worker or self._start()
+                why = worker.run(job)
+            except (OSError, ValueError) as error:  # no process could be started, or no answer read
+                why = f"{type(error).__name__}: {error}"
             with self.lock:
-                if worker.process.poll() is not None:  # it died of this job
+                if worker and worker.process.poll() is not None:  # it died of this job
                     self.workers.discard(worker)
                     worker = None
                 self.running.discard(job["name"])
@@ -174,6 +180,8 @@ class Run:
                     # First what the most epochs wait for, one after another.
                     chosen = max(sorted(ready), key=self.chains.__getitem__)
                     self.running.add(chosen)
+                    # Until it is made again, nothing may take the job for done.
+                    Path(self.jobs[chosen]["makes"]).unlink(missing_ok=True)
                     return self.jobs[chosen]
                 if not self.running:
                     return None  # what is left needs a job that failed
@@ -203,15 +211,35 @@ def chains(jobs: dict[str, Job]) -> dict[str, int]:
 
 
 def unfinished(jobs: dict[str, Job]) -> set[str]:
-    """Return the jobs to run: those not done, and before them those whose files they lack."""
-    left = {name for name, job in jobs.items() if not Path(job["makes"]).exists()}
+    """Return the jobs to run: those not done, and before them those whose files they lack.
+
+    A job is done if its record is there and was made with the values of the plan.
+    """
+    left = {name for name, job in jobs.items() if not _done(job)}
     for name, job in reversed(jobs.items()):
         for need in job["needs"] if name in left else ():
             made = Path(jobs[need]["makes"])
-            read = [Path(file) for file in job["reads"]]
-            if any(made.parent in (f, *f.parents) and not f.exists() for f in read):
+            lacks = [f for f in map(Path, job["reads"]) if made.parent in f.parents]
+            if not made.exists() or not all(file.exists() for file in lacks):
                 left.add(need)
     return left
+
+
+def _done(job: Job) -> bool:
+    made = Path(job["makes"])
+    if not made.exists():
+        return False
+    if made.name == RECORD:
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            return json.loads(made.read_text(encoding="utf-8"))["values_hash"] == job["values"]
+        return False
+    mark = mark_of(job)
+    return mark.exists() and mark.read_text(encoding="utf-8") == job["values"]
+
+
+def mark_of(job: Job) -> Path:
+    """Return the file that says of what values prepared data was made."""
+    return Path(f"{job['makes']}.values")
 
 
 def archive(file: Path, jobs: dict[str, Job], left: set[str]) -> list[Path]:
@@ -241,33 +269,49 @@ def _kept(jobs: dict[str, Job], left: set[str]) -> Iterator[Path]:
     runs = {name: job for name, job in jobs.items() if job["needs"]}
     for name, job in runs.items():
         if name not in left:
-            files = sorted(Path(job["makes"]).parent.iterdir())
-            yield from (file for file in files if file.suffix in NUMBERS)
+            yield from (f for f in _listed(Path(job["makes"]).parent) if f.suffix in NUMBERS)
     wanted: dict[Path, None] = {}
     for name, job in runs.items():
         if name in left:
-            places = [*job["reads"], *job["state"]]
-            for place in map(Path, places):
-                found = sorted(place.rglob("*")) if place.is_dir() else [place]
-                wanted |= dict.fromkeys(f for f in found if f.is_file())
+            wanted |= dict.fromkeys(map(Path, job["reads"]))
+    for name, job in runs.items():
+        if name in left:
+            wanted |= {file: None for folder in job["state"] for file in _listed(Path(folder))}
     yield from wanted
 
 
-def unpack(file: Path) -> None:
-    """Put the files of an archive where they were, below the current folder.
+def _listed(folder: Path) -> list[Path]:
+    """Return the files below a folder that running jobs change, without temporary ones."""
+    found = []
+    for place, folders, names in os.walk(folder):  # passes over what is gone
+        folders.sort()
+        found += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def unpack(file: Path, study: str) -> int:
+    """Put the files of an archive where they were, below the current folder; return how many.
+
+    A file that is there stays, and so does a run that is finished there.
 
     Raises:
-        ValueError: one line, if the file is no whole archive of results.
+        ValueError: one line, if the file is no whole archive of the study's results.
     """
     try:
         with tarfile.open(file) as tar:
-            for member in tar.getmembers():
-                if Path(member.name).parts[:1] != ("results",):
-                    raise ValueError(f"it holds {member.name}, which is no result")
-            tar.extractall(filter="data")
+            members = tar.getmembers()
+            for member in members:
+                parts = Path(member.name).parts
+                if parts[:2] != ("results", study) or ".." in parts or not member.isfile():
+                    raise ValueError(f"it holds {member.name}, which is no result of '{study}'")
+            places = {Path(m.name): m for m in members}
+            finished = {p.parent for p in places if (p.parent / RECORD).exists()}
+            new = [m for p, m in places.items() if p.parent not in finished and not p.exists()]
+            tar.extractall(members=new, filter="data")
     except (EOFError, ValueError, tarfile.TarError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"{file}: is no archive of a plan's jobs ({why})") from None
+    return len(new)
 
 
 class Worker:

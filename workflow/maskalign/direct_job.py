@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from maskalign import process
+from maskalign.direct import mark_of
+from maskalign.files import write_text
 
 
 def main() -> None:
@@ -57,6 +59,8 @@ def _call(job: dict[str, Any]) -> None:
     if "out" in arguments:  # prepared data
         arguments |= {name: Path(arguments[name]) for name in ("out", "root")}
     dotted.load(job["function"])(**arguments)
+    if "out" in arguments:
+        write_text(mark_of(job), job["values"])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ def identity_of(values: dict[str, Any]) -> dict[str, Any]:
     return {k: values.get(k, unnamed.get(k)) for k in IDENTITY}
 
 
+def checkpoint_name(epoch: int) -> str:
+    """Return the name of a dense run's checkpoint after ``epoch`` completed epochs."""
+    return f"epoch-{epoch:04d}.safetensors"
+
+
 def values_hash(values: dict[str, Any]) -> str:
     """Return a hash of resolved values, the same for equal values on any machine."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))

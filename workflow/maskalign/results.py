@@ -144,14 +144,19 @@ def collect(role: str, files: Iterable[str | Path], study: "Study") -> list[dict
         record = read_json(file.with_name("result.json"))
         run = study.run(file.parent.relative_to(study.runs_folder).as_posix())
         check(file, record, run["values"])
-        origin = _origin(run["path"], record)
         if role == "runs":
-            shared = identity_of(record["values"]) | {"status": record["status"]} | origin
-            rows += [shared | m for m in record["metrics"]]
+            rows += numbers(run["path"], record)
         else:
+            origin = _origin(run["path"], record)
             with file.open(encoding="utf-8", newline="") as lines:
                 rows += [row | origin for row in csv.DictReader(lines)]
     return rows
+
+
+def numbers(path: str, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of runs.csv of the run at ``path``, from its record."""
+    shared = identity_of(record["values"]) | {"status": record["status"]} | _origin(path, record)
+    return [shared | metric for metric in record["metrics"]]
 
 
 def _origin(path: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from maskalign.checkpoint import load_tensors, read_metadata, save_tensors
 from maskalign.controls import Start, drawn
 from maskalign.data import open_data
 from maskalign.files import read_json
+from maskalign.identity import checkpoint_name
 from maskalign.pruning import Mask
 from maskalign.results import COMPLETED, DIVERGED, Record, Versions, merged
 from maskalign.seeds import derive, generator
@@ -47,7 +48,7 @@ def begin(
 
 def checkpoint(folder: str | Path, epoch: int) -> Path:
     """Return the file of a dense run's checkpoint after ``epoch`` completed epochs."""
-    return Path(folder) / f"epoch-{epoch:04d}.safetensors"
+    return Path(folder) / checkpoint_name(epoch)
 
 
 def status_of(*files: str | Path | None) -> str:

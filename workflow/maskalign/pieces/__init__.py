@@ -14,19 +14,31 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from maskalign import results
-from maskalign.files import REMEDY, atomic, read_json, write_text
+from maskalign.files import atomic, read_json, write_text
 from maskalign.study import PATHS, Study
 
 FOLDER = Path("results/studies")
 RECORDS = "records.json.gz"  # written last: a piece is whole if it is there
-# Of the files of a run, those that are kept beside its record; the table that holds each.
-POINTS = {"curves": ("curve.csv", "connectivity"), "planes": ("grid.csv", "landscapes")}
-HISTORY, HISTORIES = "history.csv", "histories.csv.gz"
+HISTORY, CURVE, GRID = "history.csv", "curve.csv", "grid.csv"
+# The file of a run that is kept beside its record, by stage.
+BESIDE = {
+    **dict.fromkeys(["dense", "imp_round", "imp", "sparse"], HISTORY),
+    **dict.fromkeys(["interpolation", "imp_barrier"], CURVE),
+    "landscape": GRID,
+}
+# The table that holds such files, and their role in ``results.TABLES``.
+TABLES = {
+    HISTORY: ("histories.csv.gz", None),
+    CURVE: ("connectivity.csv.gz", "curves"),
+    GRID: ("landscapes.csv.gz", "planes"),
+}
+RUNS = "runs.csv.gz"
 
 Row = dict[str, Any]
 
@@ -73,12 +85,18 @@ def pack(study: Study, pair: int) -> Path:
     paths, place = sorted(pairs(study)[pair]), folder(study, pair)
     at = {path: Path(study.runs_folder, path) for path in paths}
     records = {path: _nameless(read_json(where / "result.json")) for path, where in at.items()}
-    for name, (rows, columns) in _tables(study, paths).items():
-        _write(place / name, results.csv_text(rows, columns))
-    histories = [where / HISTORY for where in at.values() if (where / HISTORY).exists()]
-    rows = list(_with_path(histories, study))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    _write(place / HISTORIES, results.csv_text(rows, columns))
+    for path, record in records.items():
+        results.check(at[path] / "result.json", record, study.run(path)["values"])
+    for name, (table, role) in TABLES.items():
+        files = [at[path] / name for path in paths if BESIDE.get(_stage(study, path)) == name]
+        if role:
+            rows, columns = results.collect(role, files, study), results.TABLES[role]
+        else:
+            rows = list(_histories(files, study))
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+        if files:
+            _write(place / table, results.csv_text(rows, columns))
+    _write(place / RUNS, _numbers(study, records))
     _write(place / RECORDS, json.dumps(records, indent=1) + "\n")
     return place
 
@@ -98,19 +116,20 @@ def unpack(study: Study, pair: int) -> None:
         path = min(records.keys() ^ set(paths))
         has, has_not = ("the study", "the piece") if path in paths else ("the piece", "the study")
         raise ValueError(f"{place}: {has} has run {path}, {has_not} has not")
+    if _read(place / RUNS) != _numbers(study, records):
+        raise ValueError(f"{place / RUNS}: has other numbers than {RECORDS}")
     files = _files(place)
     for path, record in records.items():
-        where = Path(study.runs_folder, path)
+        where, name = Path(study.runs_folder, path), BESIDE.get(_stage(study, path))
         results.check(place / RECORDS, record, study.run(path)["values"])
+        if name and path not in files[name]:
+            raise ValueError(f"{place / TABLES[name][0]}: lacks run {path}")
         if (where / "result.json").exists():
             _compare(where / "result.json", record)
-            continue
-        for name, text in files.get(path, {}).items():
-            write_text(where / name, text)
-        write_text(where / "result.json", json.dumps(record, indent=1) + "\n")
-    for name, (rows, columns) in _tables(study, paths).items():
-        if _read(place / name) != results.csv_text(rows, columns):
-            raise ValueError(f"{place / name}: has other numbers than {RECORDS}")
+        if name and not (where / name).exists():
+            write_text(where / name, files[name][path])
+        if not (where / "result.json").exists():
+            write_text(where / "result.json", json.dumps(record, indent=1) + "\n")
 
 
 def parents(run: dict[str, Any]) -> Iterator[str]:
@@ -119,36 +138,29 @@ def parents(run: dict[str, Any]) -> Iterator[str]:
         yield from [found] if isinstance(found, str) else found
 
 
-def _tables(study: Study, paths: Iterable[str]) -> dict[str, tuple[list[Row], list[str]]]:
-    """Return rows and columns of a piece's tables by file name, without those that are empty."""
-    at = [Path(study.runs_folder, path) for path in paths]
-    files = {"runs": ("runs.csv.gz", [where / "result.json" for where in at if _counts(where)])}
-    for role, (name, table) in POINTS.items():
-        found = [where / name for where in at if (where / name).exists()]
-        files |= {role: (f"{table}.csv.gz", found)} if found else {}
-    return {
-        name: (results.collect(role, found, study), results.TABLES[role])
-        for role, (name, found) in files.items()
-    }
+def _stage(study: Study, path: str) -> str:
+    return study.run(path)["stage"]
 
 
-def _counts(where: Path) -> bool:
-    """Return whether runs.csv has the run: a plane has no numbers of its own."""
-    return not (where / POINTS["planes"][0]).exists()
+def _numbers(study: Study, records: dict[str, Any]) -> str:
+    """Return runs.csv of these records; a plane has no row in it."""
+    counted = {k: v for k, v in records.items() if _stage(study, k) != "landscape"}
+    rows = [row for path in sorted(counted) for row in results.numbers(path, counted[path])]
+    return results.csv_text(rows, results.TABLES["runs"])
 
 
-def _with_path(histories: Iterable[Path], study: Study) -> Iterator[Row]:
-    for file in histories:
+def _histories(files: Iterable[Path], study: Study) -> Iterator[Row]:
+    for file in files:
         path = file.parent.relative_to(study.runs_folder).as_posix()
         with file.open(encoding="utf-8", newline="") as lines:
             yield from ({"path": path} | row for row in csv.DictReader(lines))
 
 
 def _files(place: Path) -> dict[str, dict[str, str]]:
-    """Return the text of the files of each run, beside its record, from the tables of a piece."""
+    """Return the text of the files beside the records, by name and path, from a piece's tables."""
     found: dict[str, dict[str, str]] = {}
-    tables = {HISTORY: HISTORIES} | {name: f"{table}.csv.gz" for name, table in POINTS.values()}
-    for name, table in tables.items():
+    for name, (table, _) in TABLES.items():
+        found[name] = {}
         by_path: dict[str, list[Row]] = {}
         if (place / table).exists():
             for row in csv.DictReader(io.StringIO(_read(place / table))):
@@ -158,7 +170,7 @@ def _files(place: Path) -> dict[str, dict[str, str]]:
             if name == HISTORY:  # the tables of all runs together may have more columns
                 columns = [k for k in columns if any(row[k] for row in rows)]
             kept = [{k: row[k] for k in columns} for row in rows]
-            found.setdefault(path, {})[name] = results.csv_text(kept, columns)
+            found[name][path] = results.csv_text(kept, columns)
     return found
 
 
@@ -170,7 +182,7 @@ def _compare(file: Path, record: dict[str, Any]) -> None:
     there = read_json(file)
     if there["metrics"] != record["metrics"] or there["status"] != record["status"]:
         raise ValueError(
-            f"{file}: has other numbers than the piece; move this folder away, and redraw again"
+            f"{file}: has other numbers than the piece; move {file.parent} away, and start again"
         )
 
 
@@ -182,12 +194,18 @@ def _write(file: Path, text: str) -> None:
 def _read(file: Path) -> str:
     try:
         return gzip.decompress(file.read_bytes()).decode()
-    except (EOFError, ValueError, gzip.BadGzipFile, gzip.zlib.error) as error:
-        raise ValueError(f"{file}: is damaged ({error}); {REMEDY}") from None
+    except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(file, error) from None
 
 
 def _read_records(file: Path) -> dict[str, Any]:
     try:
         return json.loads(_read(file))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: is damaged ({error}); {REMEDY}") from None
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{file}: is damaged ({error}); restore it, or delete {file.parent} and run the piece again"
+    )

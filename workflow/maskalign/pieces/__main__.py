@@ -7,6 +7,7 @@ python -m maskalign.pieces redraw config/fashion.yaml
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from maskalign.study import Study, read
 
 # All that is drawn from the records of runs, and drawn anew however new it is.
 DRAWN = ["runs", "table", "figure", "claims", "comparison", "report"]
+# All other rules that redrawing needs.
+BESIDE = ["all", "all_tables", "all_figures", "forecast", "rulegraph"]
 
 
 def main() -> int:
@@ -70,10 +73,17 @@ def redraw(study: Study, options: argparse.Namespace) -> int:
             f"{pieces.FOLDER / study.name}: pieces of pairs {', '.join(map(str, left))} are not "
             "there; run them first (next)"
         )
+    _unpack(study)
+    # Newer data, such as that of a pair that was run here since, must train no run again.
+    rules = ["--forcerun", *DRAWN, "--allowed-rules", *DRAWN, *BESIDE]
+    code = _snakemake(options, *rules, "--", "all")
+    _unpack(study)  # they are still what they were
+    return code
+
+
+def _unpack(study: Study) -> None:
     for pair in pieces.pairs(study):
         pieces.unpack(study, pair)
-    # Whatever these runs were made with is in their records, and was checked.
-    return _snakemake(options, "--rerun-triggers", "mtime", "--forcerun", *DRAWN, "--", "all")
 
 
 def write_plan(study: Study, options: argparse.Namespace) -> int:
@@ -84,11 +94,14 @@ def write_plan(study: Study, options: argparse.Namespace) -> int:
 
 def keep(study: Study, options: argparse.Namespace) -> int:
     """Keep the pairs that an archive completes."""
-    direct.unpack(options.archive)
-    for pair in pieces.missing(study):
-        paths = pieces.pairs(study)[pair]
-        done = sum(Path(study.runs_folder, path, "result.json").exists() for path in paths)
-        if done == len(paths):
+    new = direct.unpack(options.archive, study.name)
+    print(f"{options.archive}: {new} files that were not there")
+    left = pieces.missing(study)
+    for pair, paths in pieces.pairs(study).items():
+        done = sum(Path(study.runs_folder, path, direct.RECORD).exists() for path in paths)
+        if pair not in left:
+            print(f"pair {pair} has its piece in {pieces.folder(study, pair)}")
+        elif done == len(paths):
             _say(pair, pieces.pack(study, pair))
         elif done:
             print(f"pair {pair}: {done} of {len(paths)} runs are there; go on with --resume")
@@ -104,7 +117,11 @@ def _snakemake(options: argparse.Namespace, *arguments: str) -> int:
     command = [sys.executable, "-m", "snakemake", "--cores", str(options.cores)]
     command += ["--max-jobs-per-timespan", "1000/10s", "--rerun-incomplete"]
     command += ["--configfile", *options.study]
-    return subprocess.run([*command, *arguments], check=False).returncode
+    with subprocess.Popen([*command, *arguments]) as child:
+        # It ends in its own way, or its folder would stay locked. Ctrl-C reaches it by itself.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        return child.wait()
 
 
 COMMANDS = {"next": run_next, "redraw": redraw, "plan": write_plan, "keep": keep}

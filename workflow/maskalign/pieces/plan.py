@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from maskalign import cost, pieces
+from maskalign.identity import checkpoint_name, values_hash
 from maskalign.references import FOLDERS
 from maskalign.study import Study
 from maskalign.versions import RESULT_VERSION
@@ -76,9 +77,9 @@ def plan(study: Study, pairs: Iterable[int]) -> dict[str, Any]:
 
     Returns:
         ``study``, ``pairs`` and ``jobs``. A job has ``name``, the path of its run; ``function``;
-        ``arguments``; ``needs``, the names of the jobs before it; ``reads``, their files that it
-        reads; ``makes``, a file that is there once it is done; ``state``, a folder that lets a
-        training go on; and ``epochs`` of training.
+        ``arguments``; ``values``, a hash of what determines it; ``needs``, the names of the jobs
+        before it; ``reads``, their files that it reads; ``makes``, its record, or the file of
+        prepared data; ``state``, the folder that lets a training go on; and ``epochs`` of training.
 
     Raises:
         ValueError: one line, if the study cannot be cut into pieces or lacks one of the pairs.
@@ -109,7 +110,8 @@ def _data(study: Study, dataset: str) -> Job:
         "version": RESULT_VERSION["data"],
     }
     about = {"name": file, "function": "maskalign.sources:prepare", "arguments": arguments}
-    return about | {"needs": [], "reads": [], "makes": file, "state": [], "epochs": 0}
+    about |= {"values": values_hash(study.data(dataset)), "makes": file}
+    return about | {"needs": [], "reads": [], "state": [], "epochs": 0}
 
 
 def _job(study: Study, path: str) -> Job:
@@ -128,8 +130,8 @@ def _job(study: Study, path: str) -> Job:
         arguments["state"] = state[0]
     needs = [data, *dict.fromkeys(pieces.parents(run))]
     about: Job = {"name": path, "function": function, "arguments": arguments, "needs": needs}
-    about |= {"state": state}
-    about["reads"] = [file for files in found.values() for file in _listed(files)]
+    about |= {"values": values_hash(run["values"]), "state": state}
+    about["reads"] = [file for name in found for file in _read(run, name, found[name])]
     return about | {"makes": arguments["result"], "epochs": cost.of(run, (0, 0)).epochs}
 
 
@@ -140,5 +142,11 @@ def _files(study: Study, runs: str | list[str], name: str) -> str | list[str]:
     return [f"{study.runs_folder}/{path}/{name}" for path in runs]
 
 
-def _listed(files: str | list[str]) -> list[str]:
+def _read(run: dict[str, Any], argument: str, files: str | list[str]) -> list[str]:
+    """Return the files that a run reads of an argument: of checkpoints, one or none."""
+    if argument == "checkpoints":
+        return [f"{files}/{checkpoint_name(run['values']['start_epoch'])}"]
+    if argument == "b_checkpoints":
+        epoch, last = run["values"]["b_epoch"], run["values"]["dense"]["epochs"]
+        return [f"{files}/{checkpoint_name(epoch)}"] if epoch < last else []
     return [files] if isinstance(files, str) else files

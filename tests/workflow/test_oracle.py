@@ -416,10 +416,10 @@ def sparse_folder(runs, model, method, a, init, order, k, matching="none-none"):
     return runs(model, f"{method}/sparsity-{SPARSITY[model]}/{name}")
 
 
-def assert_same_weights(found, expected):
+def assert_same_weights(found, expected, atol=1e-5):
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=atol, msg=name)
 
 
 def assert_same_masks(found, expected):
@@ -428,12 +428,12 @@ def assert_same_masks(found, expected):
         assert torch.equal(found[name], kept), name
 
 
-def assert_same_history(folder, losses, end, model, images):
+def assert_same_history(folder, losses, end, model, images, rel=1e-4):
     """Compare every epoch's training loss, and the last epoch's test loss and accuracy."""
     history = pd.read_csv(folder / "history.csv")
-    assert history.train_loss.tolist() == pytest.approx(losses, rel=1e-4)
+    assert history.train_loss.tolist() == pytest.approx(losses, rel=rel)
     loss, error = loss_and_error(network(model, end), images.test_batches())
-    assert history.test_loss.iloc[-1] == pytest.approx(loss, rel=1e-4)
+    assert history.test_loss.iloc[-1] == pytest.approx(loss, rel=rel)
     assert history.test_accuracy.iloc[-1] == pytest.approx(100 - error)
 
 
@@ -562,8 +562,10 @@ def test_a_longer_training_is_twice_as_long_from_its_rate(runs, images, rate):
     recipe = SPARSE | {"lr": rate * SPARSE["lr"]}
     stream = ("sparse", 0, 1, 0)
     states, losses = train("resnet20", start, images, stream, 2 * T, recipe, mask)
-    assert_same_weights(load_file(folder / "model.safetensors"), states[-1])
-    assert_same_history(folder, losses, states[-1], "resnet20", images)
+    # On one kind of processor, rounding gives an activation near 0 another sign, which moves weights
+    # by .0017; another rate or length moves them by .4.
+    assert_same_weights(load_file(folder / "model.safetensors"), states[-1], atol=5e-3)
+    assert_same_history(folder, losses, states[-1], "resnet20", images, rel=1e-3)
 
 
 def assert_same_line(rows, metrics, expected, images):

@@ -74,7 +74,11 @@ def write(study: Study, folder: Path, diverged: tuple[str, ...] = ()) -> Path:
     left.to_csv(folder / "lengths.csv", index=False)
     longer = verdicts.judge_longer(study, results)
     longer.to_csv(folder / "claims_by_length.csv", index=False)
-    page = claims_page.markdown(study, claims, longer, shares, left, [read["runs"], read["curves"]])
+    more = gap.shares_longer(results)
+    more.to_csv(folder / "shares_by_length.csv", index=False)
+    page = claims_page.markdown(
+        study, claims, longer, shares, more, left, [read["runs"], read["curves"]]
+    )
     (folder / "claims.md").write_text(page)
     _compare(study, folder, read["runs"], shares)
     _forecast(study, folder)

@@ -29,7 +29,8 @@ def accuracy(row):
     if row["rate"] != 1:
         return 99.0 if row["method"] == "permuted" else 1.0
     gap_of_pair = GAPS[row["length"]] + 0.5 * (row["pair"] % 3 - 1) * (row["length"] + 1)
-    return 50 + row["pair"] + {"permuted": gap_of_pair, "lth": 10}.get(row["method"], 0)
+    more = {"permuted": gap_of_pair, "lth": 10 + row["pair"]}.get(row["method"], 0)
+    return 50 + row["pair"] + more
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,27 @@ def test_the_page_prints_every_test(study, results, table):
         assert cells[7:] == [row.why, row.convergence]
 
 
+def test_the_share_of_the_gap_is_given_at_every_length(study, results):
+    """LTH is 12 points ahead of naive at every length, so the share follows from GAPS."""
+    table = gap.shares_longer(results).set_index("length")
+    assert [*table.index] == [2, 4]
+    for length, row in table.iterrows():
+        values = [GAPS[length] + 0.5 * (pair % 3 - 1) * (length + 1) for pair in range(5)]
+        assert row["gap"] == pytest.approx(12)
+        assert row["share"] == pytest.approx(sum(values) / 5 / 12)
+        assert row["n"] == 5
+    text = page(study, results, verdicts.judge_longer(study, results), results._of[1])
+    part = text.split("## Share of the gap closed\n")[1].split("\n## ")[0]
+    lengths = [line.split("|")[2].strip() for line in part.splitlines() if "digits" in line]
+    assert lengths == ["1", "2", "4"]
+
+
+def test_a_study_of_one_length_has_one_share():
+    study = leveled.study(CELLS, CELLS | {"lengths": [2], "rates": [2]})
+    results = leveled.results(study, leveled.runs(study, lambda r: 50.0 + r["pair"]))
+    assert gap.shares_longer(results).empty
+
+
 def test_too_few_pairs_decide_nothing():
     study = leveled.study(CELLS | {"pairs": FEWEST_UNITS - 1, "lengths": [1, 2]})
     rows = leveled.runs(study, lambda r: 50.0 + r["pair"])
@@ -138,4 +160,5 @@ def test_too_few_pairs_decide_nothing():
 
 def page(study, results, longer, rows):
     table, shares, left = verdicts.judge(study, results), gap.shares(results), gap.left(results)
-    return claims_page.markdown(study, table, longer, shares, left, [rows])
+    more = gap.shares_longer(results)
+    return claims_page.markdown(study, table, longer, shares, more, left, [rows])

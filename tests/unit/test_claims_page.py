@@ -18,7 +18,8 @@ def made():
     results = Results(study, *sources)
     table, shares = verdicts.judge(study, results), gap.shares(results)
     longer, left = verdicts.judge_longer(study, results), gap.left(results)
-    return table, shares, claims_page.markdown(study, table, longer, shares, left, sources)
+    more = gap.shares_longer(results)
+    return table, shares, claims_page.markdown(study, table, longer, shares, more, left, sources)
 
 
 def rows_of(page, heading):
@@ -47,8 +48,8 @@ def controlled():
     sources = synthetic.runs(study), synthetic.curves(study)
     results = Results(study, *sources)
     table, shares, left = verdicts.judge(study, results), gap.shares(results), gap.left(results)
-    longer = verdicts.judge_longer(study, results)
-    return table, left, claims_page.markdown(study, table, longer, shares, left, sources)
+    longer, more = verdicts.judge_longer(study, results), gap.shares_longer(results)
+    return table, left, claims_page.markdown(study, table, longer, shares, more, left, sources)
 
 
 @pytest.mark.parametrize("family", claims_page.TITLES)
@@ -116,6 +117,7 @@ def test_the_share_of_the_gap_stands_below(made):
     whole = shares.iloc[0]
     assert row == [
         "mnist, resnet20",
+        "1",
         f"{whole.gap:.2f} [{whole.gap_low:.2f}, {whole.gap_high:.2f}]",
         f"{100 * whole.share:.0f} [{100 * whole.low:.0f}, {100 * whole.high:.0f}]",
         "4",

@@ -178,8 +178,11 @@ def test_the_claims_and_the_power_of_a_pilot_warn_on_top(study, sources, page):
     results = Results(study, sources["runs"], sources["curves"])
     table, shares, left = power.plan(study, results), gap.shares(results), gap.left(results)
     judged, longer = verdicts.judge(study, results), verdicts.judge_longer(study, results)
+    more = gap.shares_longer(results)
     write = {
-        "claims": lambda *rows: claims_page.markdown(study, judged, longer, shares, left, rows),
+        "claims": lambda *rows: claims_page.markdown(
+            study, judged, longer, shares, more, left, rows
+        ),
         "power": lambda *rows: power.markdown(study, table, rows),
     }[page]
     runs, curves = sources["runs"], sources["curves"]

@@ -159,14 +159,15 @@ def test_each_family_of_claims_has_a_table_and_a_sentence_on_top(folder, text):
 def test_the_share_of_the_gap_is_shown_with_the_claims(study, folder, text):
     table = pd.read_csv(folder / "shares.csv")
     table = table[table.rewind_epoch.isna()]
-    cells = summary.shares(study, table)
+    cells = summary.shares(study, table, pd.read_csv(folder / "shares_by_length.csv"))
     assert len(cells.rows) == len(table) > 1
     for row, found in zip(cells.rows, table.itertuples(), strict=True):
         assert row[2] == ("all" if pd.isna(found.sparsity) else f"{100 * found.sparsity:g}")
-        assert row[3].startswith(f"{found.gap:.2f}")
-        assert row[5] == f"{found.n}"
-        assert (row[4] == "none") == pd.isna(found.share) == (row[6] != "")
-        assert f"<td>{row[3]}</td><td>{row[4]}</td>" in text
+        assert row[3] == "1"
+        assert row[4].startswith(f"{found.gap:.2f}")
+        assert row[6] == f"{found.n}"
+        assert (row[5] == "none") == pd.isna(found.share) == (row[7] != "")
+        assert f"<td>1</td><td>{row[4]}</td><td>{row[5]}</td>" in text
 
 
 def test_a_table_says_why_it_is_not_compared_and_shows_what_the_paper_reports(text):

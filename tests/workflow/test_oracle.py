@@ -562,8 +562,8 @@ def test_a_longer_training_is_twice_as_long_from_its_rate(runs, images, rate):
     recipe = SPARSE | {"lr": rate * SPARSE["lr"]}
     stream = ("sparse", 0, 1, 0)
     states, losses = train("resnet20", start, images, stream, 2 * T, recipe, mask)
-    # On one kind of processor, rounding gives an activation near 0 another sign, which moves weights
-    # by .0017; another rate or length moves them by .4.
+    # On one kind of processor, rounding gives an activation near 0 another sign, which moves
+    # weights by .0017; another rate or length moves them by .4.
     assert_same_weights(load_file(folder / "model.safetensors"), states[-1], atol=5e-3)
     assert_same_history(folder, losses, states[-1], "resnet20", images, rel=1e-3)
 

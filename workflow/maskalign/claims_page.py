@@ -22,6 +22,7 @@ def markdown(
     table: pd.DataFrame,
     longer: pd.DataFrame,
     shares: pd.DataFrame,
+    shares_longer: pd.DataFrame,
     left: pd.DataFrame,
     sources: Iterable[pd.DataFrame],
 ) -> str:
@@ -32,6 +33,7 @@ def markdown(
         table: what ``verdicts.judge`` returns.
         longer: what ``verdicts.judge_longer`` returns.
         shares: what ``gap.shares`` returns.
+        shares_longer: what ``gap.shares_longer`` returns.
         left: what ``gap.left`` returns.
         sources: runs.csv and connectivity.csv. Below the title stands a warning if their rows have
             several result versions or another version than this code makes.
@@ -49,7 +51,8 @@ def markdown(
             lines.append(f"| {row.text} | **{row.supported}** | {counts} |")
         lines += ["", f"### {title} by data set and model", ""]
         lines += _tests(table[table["family"] == family])
-    return "\n".join([*lines, *_longer(longer), *_shares(shares), *_left(left)]) + "\n"
+    lines += [*_longer(longer), *_shares(shares, shares_longer), *_left(left)]
+    return "\n".join(lines) + "\n"
 
 
 def _tests(table: pd.DataFrame) -> list[str]:
@@ -99,7 +102,7 @@ def _left(left: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _shares(shares: pd.DataFrame) -> list[str]:
+def _shares(shares: pd.DataFrame, longer: pd.DataFrame) -> list[str]:
     lines = ["", "## Share of the gap closed", ""]
     lines += [" ".join(str(gap.__doc__).split("\n\n", 1)[1].split())]
     lines += [
@@ -108,10 +111,14 @@ def _shares(shares: pd.DataFrame) -> list[str]:
         "cells with k > 0 that every pair has; shares.csv has every cell. A network that is not "
         "trained as LTH has no row.",
         "",
-        *_head(["Data set, model", "LTH - naive (points)", "Share closed (%)", "n", "Why none"]),
     ]
-    for row in shares[shares[CELL].isna().all(axis=1)].itertuples():
-        cells = [f"{row.dataset}, {row.model}", interval(row.gap, row.gap_low, row.gap_high)]
+    heads = ["Data set, model", "Length", "LTH - naive (points)", "Share closed (%)", "n"]
+    lines += _head([*heads, "Why none"])
+    whole = shares[shares[CELL].isna().all(axis=1)].assign(length=1)
+    every = pd.concat([whole, longer]) if len(longer) else whole
+    for row in every.sort_values(["dataset", "model", "length"]).itertuples():
+        cells = [f"{row.dataset}, {row.model}", f"{row.length:g}"]
+        cells += [interval(row.gap, row.gap_low, row.gap_high)]
         cells += [gap.share_text(row.share, row.low, row.high), str(row.n), row.why]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -48,6 +48,23 @@ def shares(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(TASK, kind="stable", ignore_index=True)
 
 
+def shares_longer(results: Results) -> pd.DataFrame:
+    """Return the shares over all late cells at every other length of sparse training than 1.
+
+    Returns:
+        ``length`` and the columns of ``shares`` but CELL: one row per data set, model and length
+        that is trained by LTH, naive and permuted at the recipe's rate.
+    """
+    columns = ["length", *(name for name in COLUMNS if name not in CELL)]
+    parts = [pd.DataFrame(columns=columns)]
+    for length in results.lengths():
+        table = shares(results.at(length)) if length != 1 else parts[0]
+        if len(table):
+            whole = table[table[CELL].isna().all(axis=1)]
+            parts.append(whole.assign(length=length)[columns])
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+
+
 def share(values: pd.DataFrame) -> dict[str, Any]:
     """Return n, gap, share, their intervals, and why there is no share.
 

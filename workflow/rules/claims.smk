@@ -7,6 +7,7 @@ rule claims:
         shares=f"{OUT}/shares.csv",
         lengths=f"{OUT}/lengths.csv",
         longer=f"{OUT}/claims_by_length.csv",
+        shares_longer=f"{OUT}/shares_by_length.csv",
         markdown=report(
             f"{OUT}/claims.md",
             caption="../report/claims.rst",

@@ -16,5 +16,7 @@ with job(snakemake):
     files.write_text(made.shares, shares.to_csv(index=False))
     files.write_text(made.lengths, left.to_csv(index=False))
     files.write_text(made.longer, longer.to_csv(index=False))
-    page = claims_page.markdown(config, table, longer, shares, left, sources)
+    shares_longer = gap.shares_longer(results)
+    files.write_text(made.shares_longer, shares_longer.to_csv(index=False))
+    page = claims_page.markdown(config, table, longer, shares, shares_longer, left, sources)
     files.write_text(made.markdown, page)

@@ -46,7 +46,9 @@ def build(study: Study, folder: Path, root: Path) -> str:
         about_longer=claims_page.LONGER,
         claims=summary.claims(study, pd.read_csv(folder / "claims.csv")),
         longer=summary.longer(study, pd.read_csv(folder / "claims_by_length.csv")),
-        shares=summary.shares(study, pd.read_csv(folder / "shares.csv")),
+        shares=summary.shares(
+            study, *(pd.read_csv(folder / f"shares{name}.csv") for name in ("", "_by_length"))
+        ),
         left=summary.left(study, pd.read_csv(folder / "lengths.csv")),
         convergence=summary.converged(study, made[0]),
         looks=_looks(study, runs),

@@ -142,24 +142,29 @@ def longer(study: Study, table: pd.DataFrame) -> Cells:
     return Cells([*head, "Undecided because", "Convergence"], rows, 1)
 
 
-def shares(study: Study, table: pd.DataFrame) -> Cells:
-    """Return the shares of the gap over all late cells and by width and sparsity.
+def shares(study: Study, table: pd.DataFrame, longer: pd.DataFrame) -> Cells:
+    """Return the shares of the gap over all late cells, at every length, and by width and sparsity.
 
     Args:
         study: the study.
         table: shares.csv.
+        longer: shares_by_length.csv.
     """
     head = [
         "Data set",
         "Model",
         "S (%)",
+        "Length",
         "LTH - naive (points)",
         "Share closed (%)",
         "n",
         "Why none",
     ]
     rows = []
-    for row in _filled(table[table["rewind_epoch"].isna()], "why").to_dict("records"):
+    table = table[table["rewind_epoch"].isna()].assign(length=1)
+    if len(longer):
+        table = pd.concat([table, longer]).sort_values(["dataset", "model"], kind="stable")
+    for row in _filled(table, "why").to_dict("records"):
         whole = math.isnan(row["width"])
         width = "all widths" if whole else captions.times(row["width"])
         rows.append(
@@ -167,6 +172,7 @@ def shares(study: Study, table: pd.DataFrame) -> Cells:
                 captions.data_title(study, row["dataset"]),
                 f"{captions.model_title(study, row['model'])}, {width}",
                 "all" if whole else captions.percent(row["sparsity"]),
+                f"{row['length']:g}",
                 interval(row["gap"], row["gap_low"], row["gap_high"]),
                 gap.share_text(row["share"], row["low"], row["high"]),
                 str(row["n"]),

@@ -3,14 +3,16 @@
 import copy
 import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import ROOT
 from maskalign import pieces
-from maskalign.study import Study
+from maskalign.study import Study, read
 from running import TINY
 
 NUMBERS = ("result.json", "history.csv", "curve.csv", "grid.csv")
@@ -192,6 +194,24 @@ def test_a_table_with_other_numbers_than_the_records_is_refused(packed, study):
     change(place / "runs.csv.gz", lambda text: text.replace(",completed,", ",diverged,", 1))
     with pytest.raises(ValueError, match=r"pair-0/runs\.csv\.gz: has other numbers than records"):
         pieces.unpack(study, 0)
+
+
+@pytest.mark.parametrize("name", [folder.name for folder in (ROOT / pieces.FOLDER).iterdir()])
+def test_committed_pieces_are_of_their_study(name, tmp_path, monkeypatch):
+    """They can be put back, come from a clean commit, and are small."""
+    study = read([ROOT / f"config/{name}.yaml"])
+    shutil.copytree(ROOT / pieces.FOLDER / name, tmp_path / pieces.FOLDER / name)
+    monkeypatch.chdir(tmp_path)
+    left = pieces.missing(study)
+    whole = [pair for pair in pieces.pairs(study) if pair not in left]
+    kept = {folder.name for folder in (tmp_path / pieces.FOLDER / name).iterdir()}
+    assert kept == {f"pair-{pair}" for pair in whole}
+    for pair in whole:
+        pieces.unpack(study, pair)
+    for file in Path(study.runs_folder).rglob("result.json"):
+        assert re.fullmatch("[0-9a-f]{40}", json.loads(file.read_text())["provenance"]["commit"])
+    files = [f for f in (tmp_path / pieces.FOLDER / name).rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 4e6 * len(whole) / len(pieces.pairs(study))
 
 
 @pytest.mark.parametrize("name", ["histories.csv.gz", "connectivity.csv.gz", "landscapes.csv.gz"])

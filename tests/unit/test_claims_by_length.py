@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from maskalign import claims_page, gap, verdicts
 from maskalign.claim import FEWEST_UNITS
+from maskalign.units import Results
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -102,6 +103,9 @@ def test_results_of_another_length_leave_the_first_as_they_are(results):
     assert (results.length, longer.length) == (1, 4)
     pd.testing.assert_frame_equal(results.accuracy, before)
     assert results.lengths() == [1, 2, 4]
+    assert longer.planned.index.equals(longer.accuracy.index)
+    assert {*longer.planned.index.get_level_values("sparsity")} == {0.9}
+    assert longer.planned[["permuted", "naive"]].all(axis=None)
     assert longer.difference("permuted", "naive", late=True).groupby("pair").size().eq(1).all()
 
 
@@ -110,6 +114,8 @@ def test_a_study_of_one_length_has_no_such_tests_and_no_such_part_of_the_page():
     rows = leveled.runs(study, lambda r: 50.0 + r["pair"])
     results = leveled.results(study, rows)
     longer = verdicts.judge_longer(study, results)
+    assert isinstance(results, Results)
+    assert results.lengths() == [1]  # length 2 has another rate alone
     assert longer.empty
     assert [*longer.columns] == [*verdicts.COLUMNS, "length"]
     assert "other lengths" not in page(study, results, longer, rows)

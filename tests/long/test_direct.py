@@ -29,7 +29,7 @@ def dense(**arguments):
     training._save = slowly
     stages.dense(**arguments)
 """
-# What the machine of a plan need not have.
+# A machine that runs a plan needs none of these packages.
 ABSENT = ("snakemake", "pandas", "yaml", "matplotlib", "statsmodels", "jinja2", "rich")
 NO_OTHERS = f"""
 import sys

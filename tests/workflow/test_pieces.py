@@ -125,6 +125,12 @@ def test_another_order_of_experiments_is_the_same_study(packed):
     other = config()
     other["experiments"] = dict(reversed(other["experiments"].items()))
     unpack_all(Study(other))
+    back = {Path(name).parent.as_posix() for name in files(packed)}
+    assert back == {*Study(config()).runs["path"]}
+    kept = {f: f.read_bytes() for f in (packed / "results/studies").rglob("*.gz")}
+    for pair in (0, 1):
+        pieces.pack(Study(other), pair)
+    assert {f: f.read_bytes() for f in kept} == kept
 
 
 def test_its_tables_are_those_of_the_study(packed, tiny, study):

@@ -1,7 +1,13 @@
 """Run the next piece of a study, or draw a study from all of its pieces.
 
-python -m maskalign.pieces next config/fashion.yaml
-python -m maskalign.pieces redraw config/fashion.yaml
+    python -m maskalign.pieces next config/fashion.yaml
+    python -m maskalign.pieces redraw config/fashion.yaml
+
+Where Snakemake is not installed, maskalign.direct runs a piece from a plan of its jobs:
+
+    python -m maskalign.pieces plan config/fashion-gpu.yaml --pair 0 > plan.json
+    python -m maskalign.direct plan.json --archive pair-0.tar.gz
+    python -m maskalign.pieces keep config/fashion-gpu.yaml --archive pair-0.tar.gz
 """
 
 import argparse
@@ -18,8 +24,8 @@ from maskalign.study import Study, read
 
 # All that is drawn from the records of runs, and drawn anew however new it is.
 DRAWN = ["runs", "table", "figure", "claims", "comparison", "report"]
-# All other rules that redrawing needs.
-BESIDE = ["all", "all_tables", "all_figures", "forecast", "rulegraph"]
+# The other rules that redrawing needs.
+ALSO_NEEDED = ["all", "all_tables", "all_figures", "forecast", "rulegraph"]
 
 
 def main() -> int:
@@ -75,7 +81,7 @@ def redraw(study: Study, options: argparse.Namespace) -> int:
         )
     _unpack(study)
     # Newer data, such as that of a pair that was run here since, must train no run again.
-    rules = ["--forcerun", *DRAWN, "--allowed-rules", *DRAWN, *BESIDE]
+    rules = ["--forcerun", *DRAWN, "--allowed-rules", *DRAWN, *ALSO_NEEDED]
     code = _snakemake(options, *rules, "--", "all")
     _unpack(study)  # they are still what they were
     return code
